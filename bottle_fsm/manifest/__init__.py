@@ -1,0 +1,1 @@
+"""What the user wants: models, loading, and checks against this host."""

@@ -1,0 +1,248 @@
+"""A reach: what an agent in a bottle may see and touch. Frozen models, no I/O.
+
+Not its duty: who runs in it (`model`), what the keys look like in a file (`load`), and enforcing anything (`egress`).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from bottle_fsm.manifest import hosts, names, template
+from bottle_fsm.manifest.refusal import Refusal
+
+Guard = Literal["auto", "pipelock", "builtin"]
+Scan = Literal["block", "warn", "off"]
+Credentials = Literal["injected", "none", "agent"]
+Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+
+Text = Annotated[str, Field(strict=True)]
+Flag = Annotated[bool, Field(strict=True)]
+Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
+Host = Annotated[Text, AfterValidator(hosts.check_host)]
+HostPattern = Annotated[Text, AfterValidator(hosts.check_host_pattern)]
+Address = Annotated[Text, AfterValidator(hosts.check_address)]
+HostPath = Annotated[Text, AfterValidator(names.check_path)]
+
+_MEMORY: Final = re.compile(r"([0-9]{1,12})([bkmgt]?)")
+_UNITS: Final = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+_LEAST_MEMORY: Final = 64 * 2**20
+_HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
+
+
+class Strict(BaseModel):
+    """Base of all manifest models: frozen, and closed against keys that it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, validate_default=False)
+
+
+class EnvValue(Strict):
+    """One variable of the bottle's environment.
+
+    A plain text is short for `{from: text}`. A text that begins with `?` is asked for on the terminal and always
+    secret.
+    """
+
+    from_: Annotated[
+        Text,
+        Field(
+            alias="from",
+            description="a text; `${NAME}` and `${NAME:-default}` are filled in from the host's environment, `$$` is a "
+            "dollar sign; with `?` in front: the question to ask on the terminal",
+        ),
+    ]
+    secret: Annotated[
+        Flag, Field(description="the value is secret: it is kept out of plan, journal, logs and the engine's records")
+    ] = False
+    to: Annotated[tuple[HostPattern, ...], Field(description="hosts that a secret may be sent to")] = ()
+
+    @property
+    def question(self) -> str | None:
+        """The question to ask on the terminal; None when the value is not asked for."""
+        return self.from_[1:].strip() if self.from_.startswith("?") else None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _question_is_secret(cls, value: Any) -> Any:
+        text = value.get("from", value.get("from_")) if isinstance(value, dict) else None
+        if not isinstance(text, str) or not text.startswith("?"):
+            return value
+        if value.get("secret") is False:
+            raise Refusal("what is asked on the terminal is always secret", "Remove `secret: false`")
+        return {**value, "secret": True}
+
+    @model_validator(mode="after")
+    def _check(self) -> EnvValue:
+        if self.question is not None:
+            if not self.question:
+                raise Refusal("a value that begins with `?` asks on the terminal, but no question follows", "Add it")
+            return self
+        used = template.variables(self.from_)
+        if self.to and not self.secret:
+            raise Refusal("`to` says where a secret may go, but this value is not secret", "Add `secret: true`")
+        if self.secret and not used:
+            raise Refusal("a secret stands in the manifest itself", 'Take it from the host: `from: "${NAME}"`')
+        if self.secret and any(variable.default is not None for variable in used):
+            raise Refusal("a secret has a default in the manifest", "Write `${NAME}` without a default")
+        return self
+
+
+def _env_value(value: Any) -> Any:
+    if isinstance(value, str):
+        return {"from": value}
+    if not isinstance(value, dict | EnvValue):
+        raise Refusal("the value must be a text, or a mapping with `from`, `secret` and `to`", 'Put it in quotes: "…"')
+    return value
+
+
+class Inject(Strict):
+    """A header that the interceptor puts into requests, so that the agent uses a secret without seeing it."""
+
+    header: Annotated[Text, Field(description="the header's name")]
+    value: Annotated[Text, Field(description="its value, with `${NAME}` for the secret")]
+
+    @model_validator(mode="after")
+    def _check(self) -> Inject:
+        if not _HEADER.fullmatch(self.header):
+            raise Refusal(f"`{self.header}` is no valid header name", "Use a name such as Authorization")
+        if not template.variables(self.value):
+            raise Refusal("the value to inject stands in the manifest itself", "Take it from the host: `${NAME}`")
+        return self
+
+
+def _path_rule(value: str) -> str:
+    if not value.startswith("/"):
+        raise Refusal(f"the path `{value}` does not begin with a slash", "Write `/…`")
+    return value
+
+
+class Rule(Strict):
+    """One host, or all hosts below a suffix, that the agent may reach. A plain text is short for `{host: text}`."""
+
+    host: Annotated[HostPattern, Field(description="a host name, or `*.suffix` for the suffix and every name below it")]
+    port: Annotated[Port, Field(description="the port; plain HTTP only with 80")] = 443
+    methods: Annotated[
+        tuple[Method, ...] | None, Field(min_length=1, description="HTTP methods that are allowed; without it, all")
+    ] = None
+    paths: Annotated[
+        tuple[Annotated[Text, AfterValidator(_path_rule)], ...] | None,
+        Field(min_length=1, description="paths that are allowed, `*` for any text; without it, all"),
+    ] = None
+    scan: Annotated[Scan, Field(description="what happens when the body of a request holds a secret")] = "block"
+    bypass_tls: Annotated[Flag, Field(description="leave TLS closed: nothing inside can be checked")] = False
+    inject: Annotated[Inject | None, Field(description="a header to put into each request")] = None
+    credentials: Annotated[Credentials | None, Field(description="whose credentials may be sent")] = None
+    websocket: Annotated[Flag, Field(description="allow the upgrade to a WebSocket")] = False
+
+
+def _rule(value: Any) -> Any:
+    if isinstance(value, str):
+        return hosts.split_rule(value)
+    if not isinstance(value, dict | Rule):
+        raise Refusal("a rule must be a host, or a mapping with `host`", "Write `- example.org`")
+    return value
+
+
+class Egress(Strict):
+    """What leaves the bottle. Nothing, unless a rule or the agent's provider allows it."""
+
+    guard: Annotated[Guard, Field(description="the firewall engine; `auto` takes pipelock where it can be had")] = (
+        "auto"
+    )
+    allow: Annotated[
+        tuple[Annotated[Rule, BeforeValidator(_rule, json_schema_input_type=Text | Rule)], ...],
+        Field(description="what the agent may reach"),
+    ] = ()
+    hosts: Annotated[
+        dict[Host, Address],
+        BeforeValidator(hosts.check_static_names),
+        Field(description="static names: host to address; the only way to a private address, for that address alone"),
+    ] = {}
+    upstream_ca: Annotated[
+        tuple[HostPath, ...],
+        Field(description="PEM files with further roots that the interceptor trusts; relative to the manifest"),
+    ] = ()
+    network: Annotated[
+        Annotated[Text, AfterValidator(names.check_network)] | None,
+        Field(description="an existing network that the guard joins as its outside"),
+    ] = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Egress:
+        seen: set[tuple[str, int]] = set()
+        for rule in self.allow:
+            if (rule.host, rule.port) in seen:
+                raise Refusal(f"`{rule.host}:{rule.port}` is allowed twice", "Keep one rule for each host and port")
+            seen.add((rule.host, rule.port))
+        return self
+
+
+class SshHost(Strict):
+    """One host that the agent may reach by ssh, with a key that it can use but not read."""
+
+    host: Annotated[Host, Field(description="the host name")]
+    user: Annotated[Annotated[Text, AfterValidator(names.check_user)], Field(description="the remote user")]
+    port: Annotated[Port, Field(description="the port")] = 22
+    identity_file: Annotated[
+        HostPath, Field(description="the private key on this host; `~/` is your home, else relative to the manifest")
+    ]
+    known_host_key: Annotated[
+        Annotated[Text, AfterValidator(hosts.check_host_key)],
+        Field(description="the host's public key, pinned: `type base64`"),
+    ]
+
+
+def _memory(value: str) -> str:
+    match = _MEMORY.fullmatch(value.lower())
+    if match is None:
+        raise Refusal(f"`{value}` is no amount of memory", "Write a number and a unit: 512m or 4g")
+    if int(match[1]) * _UNITS[match[2]] < _LEAST_MEMORY:
+        raise Refusal(f"`{value}` is too little for an agent", "Give at least 64m")
+    return value.lower()
+
+
+class Resources(Strict):
+    """Limits of the agent's container."""
+
+    memory: Annotated[
+        Annotated[Text, AfterValidator(_memory)], Field(description="memory, with the unit k, m, g or t")
+    ] = "4g"
+    cpus: Annotated[float, Field(strict=True, ge=0.1, le=1024, description="processors")] = 2.0
+    pids: Annotated[int, Field(strict=True, ge=16, le=4194304, description="processes and threads")] = 512
+
+    @property
+    def memory_bytes(self) -> int:
+        """`memory` as a number of bytes."""
+        digits = self.memory.rstrip("bkmgt")
+        return int(digits) * _UNITS[self.memory[len(digits) :]]
+
+
+class Reach(Strict):
+    """What an agent in this bottle may see and touch."""
+
+    image: Annotated[Annotated[Text, AfterValidator(names.check_image)], Field(description="the agent's image")] = (
+        "bottle-agent:latest"
+    )
+    env: Annotated[
+        dict[
+            Annotated[Text, AfterValidator(names.check_variable)],
+            Annotated[EnvValue, BeforeValidator(_env_value, json_schema_input_type=Text | EnvValue)],
+        ],
+        Field(description="environment variables"),
+    ] = {}
+    egress: Annotated[Egress, Field(description="what leaves the bottle")] = Egress()
+    ssh: Annotated[tuple[SshHost, ...], Field(description="hosts that may be reached by ssh")] = ()
+    resources: Annotated[Resources, Field(description="limits of the agent's container")] = Resources()
+
+    @model_validator(mode="after")
+    def _check(self) -> Reach:
+        seen: set[tuple[str, int]] = set()
+        for entry in self.ssh:
+            if (entry.host, entry.port) in seen:
+                raise Refusal(
+                    f"`{entry.host}:{entry.port}` stands twice under `ssh`", "Keep one entry for each host and port"
+                )
+            seen.add((entry.host, entry.port))
+        return self
