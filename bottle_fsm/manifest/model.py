@@ -6,7 +6,7 @@ Not its duty: reading files and wording problems (`load`), and looking at this h
 from __future__ import annotations
 
 import ipaddress
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -46,8 +46,6 @@ __all__ = [
 Backend = Literal["auto", "docker", "local", "fake"]
 Provider = Literal["claude", "codex", "command"]
 Name = Annotated[Text, AfterValidator(names.check_name)]
-
-_DEFAULT_COMMANDS: Final[dict[str, tuple[str, ...]]] = {"claude": ("claude",), "codex": ("codex",)}
 
 
 class Workspace(Strict):
@@ -96,15 +94,8 @@ class Agent(Strict):
     )
     git: Annotated[Git | None, Field(description="git configuration")] = None
 
-    @property
-    def argv(self) -> tuple[str, ...]:
-        """What `attach` runs: the command, or the provider's own."""
-        return self.command or _DEFAULT_COMMANDS[self.provider]
-
     @model_validator(mode="after")
     def _check(self) -> Agent:
-        if not self.command and self.provider not in _DEFAULT_COMMANDS:
-            raise Refusal("the agent has nothing to run", "Add `command`, or `provider: claude` or `codex`")
         if self.command and not self.command[0]:
             raise Refusal("the first word of `command` is empty", "Name the program to run")
         return self

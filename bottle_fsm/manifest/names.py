@@ -107,7 +107,7 @@ def check_network(value: str) -> str:
 
 def check_path(value: str) -> str:
     """Accept a host path: absolute, below `~/`, or relative to the manifest."""
-    if not value or len(value) > _MAX_PATH or "\n" in value:
+    if not value or len(value) > _MAX_PATH or any(ord(sign) < ord(" ") for sign in value):
         raise Refusal("a path must have 1 to 4096 characters on one line", "Write the path of a file or directory")
     if value.startswith("~") and value != "~" and not value.startswith("~/"):
         raise Refusal(f"`{value}` names another user's home", "Write the path out, or begin with `~/`")

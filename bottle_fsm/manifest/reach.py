@@ -24,6 +24,7 @@ Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
 Host = Annotated[Text, AfterValidator(hosts.check_host)]
 HostPattern = Annotated[Text, AfterValidator(hosts.check_host_pattern)]
 Address = Annotated[Text, AfterValidator(hosts.check_address)]
+StaticNames = Annotated[dict[Host, Address], BeforeValidator(hosts.check_static_names)]
 HostPath = Annotated[Text, AfterValidator(names.check_path)]
 
 _MEMORY: Final = re.compile(r"([0-9]{1,12})([bkmgt]?)")
@@ -156,8 +157,7 @@ class Egress(Strict):
         Field(description="what the agent may reach"),
     ] = ()
     hosts: Annotated[
-        dict[Host, Address],
-        BeforeValidator(hosts.check_static_names),
+        StaticNames,
         Field(description="static names: host to address; the only way to a private address, for that address alone"),
     ] = {}
     upstream_ca: Annotated[

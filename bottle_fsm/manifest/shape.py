@@ -1,12 +1,12 @@
 """The shape of the manifest models: which model stands at a key path, and which keys it has.
 
-Not its duty: values. `wording` asks it for the nearest known key.
+Not its duty: values. `wording` asks it for known keys, `reference` writes it down.
 """
 
 from __future__ import annotations
 
 import types
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, TypeGuard, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -18,9 +18,9 @@ def model_at(path: KeyPath) -> type[BaseModel] | None:
     """Return the model that describes the mapping at a key path; None where there is none."""
     kind: Any = Manifest
     for step in path:
-        kind = _below(_bare(kind), step)
-    bare = _bare(kind)
-    return bare if _is_model(bare) else None
+        kind = _below(bare(kind), step)
+    found = bare(kind)
+    return found if is_model(found) else None
 
 
 def keys_of(model: type[BaseModel]) -> tuple[str, ...]:
@@ -29,7 +29,7 @@ def keys_of(model: type[BaseModel]) -> tuple[str, ...]:
 
 
 def _below(kind: Any, step: str | int) -> Any:
-    if _is_model(kind):
+    if is_model(kind):
         return next((f.annotation for name, f in kind.model_fields.items() if step in {name, f.alias}), None)
     inner = get_args(kind)
     if get_origin(kind) is dict:
@@ -37,14 +37,15 @@ def _below(kind: Any, step: str | int) -> Any:
     return inner[0] if get_origin(kind) is tuple else None
 
 
-def _bare(kind: Any) -> Any:
+def bare(kind: Any) -> Any:
     """Return a type without `Annotated` and `| None`."""
     if get_origin(kind) is Annotated:
-        return _bare(get_args(kind)[0])
+        return bare(get_args(kind)[0])
     if get_origin(kind) in {Union, types.UnionType}:
-        return _bare(next(part for part in get_args(kind) if part is not types.NoneType))
+        return bare(next(part for part in get_args(kind) if part is not types.NoneType))
     return kind
 
 
-def _is_model(kind: Any) -> bool:
+def is_model(kind: Any) -> TypeGuard[type[BaseModel]]:
+    """Tell whether a type is one of the models."""
     return isinstance(kind, type) and issubclass(kind, BaseModel)
