@@ -1,0 +1,1 @@
+"""The only loop: takes intents to disk, lets the backend act, verifies, and moves the state."""

@@ -1,0 +1,1 @@
+"""The memory: one SQLite journal per state root, hash-chained and append-only, with its locks."""

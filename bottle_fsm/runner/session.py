@@ -1,0 +1,142 @@
+"""Session: one owner of one bottle, for as long as it holds the lock. Everything that is committed goes through it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from bottle_fsm.backend.base import BottleBackend
+from bottle_fsm.errors import DecisionNeededError, StoreError
+from bottle_fsm.machine.definition import Definition
+from bottle_fsm.manifest.spec import BottleSpec
+from bottle_fsm.model import Event, Host, Json, Launch, Observed, Resource
+from bottle_fsm.plan.bottle_plan import BottlePlan
+from bottle_fsm.runner.people import People
+from bottle_fsm.runner.stop import Stop
+from bottle_fsm.store.journal import Draft, Journal
+from bottle_fsm.store.lock import BottleLock
+from bottle_fsm.store.record import BottleRecord
+from bottle_fsm.store.root import StateRoot
+
+BackendFactory = Callable[[str, Host, Json], BottleBackend]
+"""Makes the backend of a name for a recorded endpoint (empty: today's)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """What all sessions of one process share."""
+
+    root: StateRoot
+    journal: Journal
+    definition: Definition
+    host: Host
+    make_backend: BackendFactory
+    people: People
+    stop: Stop
+
+
+class Session:
+    """One bottle under our lock and epoch."""
+
+    def __init__(self, runtime: Runtime, bottle: str, epoch: int) -> None:
+        self.runtime = runtime
+        self.bottle = bottle
+        self.epoch = epoch
+        self.facts: dict[str, str] = dict(self.record.facts)
+        self._backend: BottleBackend | None = None
+
+    # -- what is known -----------------------------------------------------------------------------------------------
+
+    @property
+    def record(self) -> BottleRecord:
+        """The bottle's record as of now."""
+        return self.runtime.journal.record(self.bottle) or BottleRecord(self.bottle)
+
+    @property
+    def backend(self) -> BottleBackend:
+        """The backend of the current launch, on the endpoint that the plan recorded."""
+        if self._backend is None:
+            record = self.record
+            endpoint = record.plan_json.get("endpoint", {})
+            self._backend = self.runtime.make_backend(record.backend, self.runtime.host, endpoint)
+        return self._backend
+
+    @property
+    def spec(self) -> BottleSpec:
+        """The manifest's part of this launch."""
+        return BottleSpec.from_json(self.record.spec_json)
+
+    @property
+    def plan(self) -> BottlePlan:
+        """The recorded plan.
+
+        Raises:
+            StoreError: none is recorded yet.
+        """
+        value = self.record.plan_json
+        if not value:
+            raise StoreError("no plan is recorded for this launch", place=self.bottle)
+        return self.backend.load_plan(value)
+
+    def launch(self) -> Launch:
+        """The launch as effects need it; its facts are live."""
+        record = self.record
+        return Launch(
+            root=self.runtime.root.root_id,
+            bottle=self.bottle,
+            launch=record.launch,
+            slug=record.slug,
+            epoch=self.epoch,
+            facts=self.facts,
+            recorded=tuple(Resource.from_json(r) for r in record.resources),
+        )
+
+    # -- what is done ------------------------------------------------------------------------------------------------
+
+    def commit(self, kind: str, **fields: Any) -> Event:
+        """Commit an event of this bottle's current launch and tell people."""
+        record = self.record
+        draft = Draft(kind, self.bottle, record.launch, self.epoch, record.machine, record.spec)
+        event = self.runtime.journal.append(replace(draft, **fields))
+        self.runtime.people.committed(event)
+        return event
+
+    def observe(self) -> Observed:
+        """Look at the world; refuse to go on when it shows an owner newer than us.
+
+        Raises:
+            DecisionNeededError: an object carries a newer epoch, so this state directory is older than the world.
+        """
+        observed = self.backend.observe(self.launch())
+        newer = [r for r in observed.ours if r.epoch > self.epoch]
+        if newer:
+            raise DecisionNeededError(
+                f"{newer[0].name} was made by a later run (epoch {newer[0].epoch}, ours is {self.epoch})",
+                place=self.bottle,
+                hint="This state directory was restored or copied. Use the newer one, or remove the object by hand.",
+            )
+        return observed
+
+    def check_owner(self) -> None:
+        """Make sure that nobody else took the bottle; call it directly before acting."""
+        self.runtime.journal.check_epoch(self.bottle, self.epoch)
+
+    def begin(self, facts: Mapping[str, str] | None = None) -> None:
+        """Forget what belonged to an earlier launch: facts and the chosen backend."""
+        self.facts.clear()
+        self.facts.update(facts or {})
+        self._backend = None
+
+
+@contextmanager
+def session(runtime: Runtime, bottle: str, *, command: str, lock_timeout: float = 0.0) -> Iterator[Session]:
+    """Take a bottle's lock and a new epoch for as long as the body runs.
+
+    Raises:
+        LockHeldError: another process has it, and had it for `lock_timeout` seconds.
+    """
+    with BottleLock(runtime.root.path, bottle, command=command, timeout=lock_timeout):
+        epoch = runtime.journal.take(bottle, command=command)
+        yield Session(runtime, bottle, epoch)

@@ -1,0 +1,292 @@
+"""The journal: append-only events in SQLite, and the records folded from them. The only importer of sqlite3 with schema.
+
+Every append is one transaction that is on disk (WAL, synchronous=FULL) before the call returns. The owner's epoch is
+compared inside that transaction: a process that lost its lock cannot write.
+"""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import json
+import os
+import socket
+import sqlite3
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from bottle_fsm.errors import LockLostError, StoreError
+from bottle_fsm.model import Event, Json, Resource, canonical
+from bottle_fsm.store import chain, kinds, schema
+from bottle_fsm.store.lock import boot_id
+from bottle_fsm.store.record import BottleRecord, advance, fold
+
+DATABASE: Final = "journal.sqlite3"
+_BUSY_SECONDS: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An event before it has a place in the chain; see `model.Event` for the fields."""
+
+    kind: str
+    bottle: str = ""
+    launch: str = ""
+    epoch: int = 0
+    machine: str = ""
+    spec: str = ""
+    trigger: str = ""
+    source: str = ""
+    dest: str = ""
+    attempt: int = 0
+    cause: str = ""
+    resources: Sequence[Resource] = ()
+    evidence: Json = field(default_factory=dict)
+    error: str = ""
+    duration: float = 0.0
+
+
+class Journal:
+    """One state root's journal, opened by one process. Safe to use from several threads."""
+
+    def __init__(self, directory: Path, root_id: str) -> None:
+        """Open or make the database.
+
+        Raises:
+            StoreError: it cannot be opened, is damaged, was written by a newer version, or belongs to another root.
+        """
+        self.path = directory / DATABASE
+        self.run = uuid.uuid4().hex[:12]
+        self._boot = boot_id()
+        self._actor = _actor()
+        self._lock = threading.RLock()
+        with self._guarded("open"):
+            self._connection = sqlite3.connect(
+                self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
+            os.chmod(self.path, 0o600)  # noqa: PTH101 - before SQLite makes -wal and -shm, which inherit the mode
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = FULL")
+            schema.migrate(self._connection)
+        self._begin_root(root_id)
+
+    def close(self) -> None:
+        """Close the database."""
+        self._connection.close()
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+
+    def append(self, draft: Draft) -> Event:
+        """Commit one event and return it; it is on disk when this returns.
+
+        Raises:
+            LockLostError: the bottle's epoch is newer than the draft's; nothing was written.
+            StoreError: the database cannot be written.
+        """
+        with self._transaction():
+            return self._append(draft)
+
+    def take(self, bottle: str, *, command: str) -> int:
+        """Record that this process took the bottle's lock; return the new epoch. Call it while holding the lock."""
+        with self._transaction():
+            epoch = self._epoch(bottle) + 1
+            record = self.record(bottle)
+            launch = record.launch if record else ""
+            self._append(Draft(kinds.LOCK, bottle, launch, epoch=epoch, cause=command))
+            return epoch
+
+    def ensure_machine(self, version: str, definition: Json) -> None:
+        """Record a machine definition unless the journal has this version already."""
+        with self._transaction():
+            rows = self._connection.execute(
+                "SELECT e.body FROM event_index i JOIN event e USING (sequence) WHERE i.kind = ?", (kinds.MACHINE,)
+            )
+            if not any(json.loads(body)["machine"] == version for (body,) in rows):
+                self._append(Draft(kinds.MACHINE, machine=version, evidence={"definition": definition}))
+
+    def check_epoch(self, bottle: str, epoch: int) -> None:
+        """Make sure that this process still owns the bottle.
+
+        Raises:
+            LockLostError: it does not.
+        """
+        with self._lock, self._guarded("read"):
+            current = self._epoch(bottle)
+        if current != epoch:
+            raise _lost(bottle, current, epoch)
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def record(self, bottle: str) -> BottleRecord | None:
+        """Return the folded record of a bottle; None when it never was declared or locked."""
+        with self._lock, self._guarded("read"):
+            row = self._connection.execute("SELECT record FROM bottle WHERE bottle = ?", (bottle,)).fetchone()
+        return BottleRecord.from_json(json.loads(row[0])) if row else None
+
+    def records(self) -> list[BottleRecord]:
+        """Return the records of all bottles that were ever declared, by name."""
+        with self._lock, self._guarded("read"):
+            rows = self._connection.execute("SELECT record FROM bottle ORDER BY bottle").fetchall()
+        return [r for r in (BottleRecord.from_json(json.loads(text)) for (text,) in rows) if r.launch]
+
+    def events(self, bottle: str = "", launch: str = "", kind: str = "") -> Iterator[Event]:
+        """Yield events in order; each filter that is given must match."""
+        wanted = [(f"i.{n} = ?", v) for n, v in (("bottle", bottle), ("launch", launch), ("kind", kind)) if v]
+        where = f"WHERE {' AND '.join(clause for clause, _ in wanted)}" if wanted else ""
+        query = f"SELECT e.body, e.hash FROM event e JOIN event_index i USING (sequence) {where} ORDER BY sequence"  # noqa: S608 - fixed column names, bound values
+        for body, stored in self._rows(query, tuple(value for _, value in wanted)):
+            yield Event.from_body(json.loads(body), stored)
+
+    def verify(self) -> tuple[int, str]:
+        """Check the whole chain and that the cached records equal the fold; return the count and the head's hash.
+
+        Raises:
+            ChainBrokenError: an event is not as it was written.
+            StoreError: a cached record differs from what the events say (`rebuild` mends it).
+        """
+        rows = self._rows("SELECT sequence, body, hash FROM event ORDER BY sequence", ())
+        result = chain.check((s, bytes(b), h) for s, b, h in rows)
+        folded = fold(self.events())
+        for record in self.records():
+            if folded.get(record.bottle) != record:
+                raise StoreError("the cached record differs from the events", place=record.bottle)
+        return result
+
+    def rebuild(self) -> None:
+        """Write every cache again from the events."""
+        with self._transaction():
+            self._connection.execute("DELETE FROM bottle")
+            self._connection.execute("DELETE FROM event_index")
+            records: dict[str, BottleRecord] = {}
+            for sequence, body, stored in self._connection.execute("SELECT * FROM event ORDER BY sequence").fetchall():
+                event = Event.from_body(json.loads(body), stored)
+                self._index(event, sequence)
+                if event.bottle:
+                    records[event.bottle] = advance(records.get(event.bottle), event)
+            for record in records.values():
+                self._cache(record)
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _append(self, draft: Draft) -> Event:
+        if draft.bottle and draft.kind != kinds.LOCK:
+            current = self._epoch(draft.bottle)
+            if current != draft.epoch:
+                raise _lost(draft.bottle, current, draft.epoch)
+        sequence, prev = self._head()
+        event = Event(
+            sequence=sequence + 1,
+            time=datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+            monotonic=round(time.monotonic(), 6),
+            boot=self._boot,
+            run=self.run,
+            epoch=draft.epoch,
+            actor=self._actor,
+            bottle=draft.bottle,
+            launch=draft.launch,
+            machine=draft.machine,
+            spec=draft.spec,
+            kind=draft.kind,
+            trigger=draft.trigger,
+            source=draft.source,
+            dest=draft.dest,
+            attempt=draft.attempt,
+            cause=draft.cause,
+            resources=tuple(r.to_json() for r in draft.resources),
+            evidence=draft.evidence,
+            error=draft.error,
+            duration=round(draft.duration, 6),
+            prev=prev,
+        )
+        body = canonical(event.body())
+        event = Event.from_body(json.loads(body), chain.hash_body(body))
+        self._connection.execute("INSERT INTO event VALUES (?, ?, ?)", (event.sequence, body, event.hash))
+        self._index(event, event.sequence)
+        if event.bottle:
+            self._cache(advance(self.record(event.bottle), event))
+        return event
+
+    def _index(self, event: Event, sequence: int) -> None:
+        self._connection.execute(
+            "INSERT INTO event_index VALUES (?, ?, ?, ?, ?)",
+            (sequence, event.bottle, event.launch, event.kind, event.time),
+        )
+
+    def _cache(self, record: BottleRecord) -> None:
+        self._connection.execute(
+            "INSERT INTO bottle VALUES (?, ?, ?) ON CONFLICT (bottle) DO UPDATE"
+            " SET epoch = excluded.epoch, record = excluded.record",
+            (record.bottle, record.epoch, json.dumps(record.to_json())),
+        )
+
+    def _head(self) -> tuple[int, str]:
+        row = self._connection.execute("SELECT sequence, hash FROM event ORDER BY sequence DESC LIMIT 1").fetchone()
+        return (row[0], row[1]) if row else (0, chain.GENESIS)
+
+    def _epoch(self, bottle: str) -> int:
+        row = self._connection.execute("SELECT epoch FROM bottle WHERE bottle = ?", (bottle,)).fetchone()
+        return int(row[0]) if row else 0
+
+    def _begin_root(self, root_id: str) -> None:
+        with self._transaction():
+            first = self._connection.execute("SELECT body FROM event WHERE sequence = 1").fetchone()
+            if first is None:
+                self._append(Draft(kinds.ROOT, evidence={"root": root_id, "schema": schema.VERSION}))
+            elif json.loads(first[0])["evidence"].get("root") != root_id:
+                raise StoreError("this journal belongs to another state root", place=str(self.path))
+
+    def _rows(self, query: str, values: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+        """Read on a connection of its own, so that a long walk neither blocks nor is blocked by writers."""
+        with self._guarded("read"), closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)) as reader:
+            yield from reader.execute(query, values)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._lock, self._guarded("write"):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _guarded(self, verb: str) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            hint = "Check free space and permissions; nothing that was committed is lost."
+            raise StoreError(f"cannot {verb} the journal: {error}", place=str(self.path), hint=hint) from error
+
+
+def _lost(bottle: str, current: int, ours: int) -> LockLostError:
+    return LockLostError(
+        f"another process owns this bottle by now (epoch {current}, ours is {ours})",
+        place=bottle,
+        hint="Nothing was written; look at `bottle-fsm status` and try again.",
+    )
+
+
+def _actor() -> Json:
+    """Say who writes: never the argument list itself, which may hold what a person mistyped into it."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = ""
+    return {
+        "uid": os.getuid(),
+        "user": user,
+        "pid": os.getpid(),
+        "argv": hashlib.sha256("\0".join(sys.argv).encode(errors="surrogateescape")).hexdigest()[:16],
+        "host": socket.gethostname(),
+    }

@@ -1,0 +1,97 @@
+"""One lock per bottle: `flock` on a file of its own, with the holder written inside for people to read.
+
+The lock file is never unlinked (a new inode would be a second lock) and never forced. The epoch in the journal is what
+protects the data; the lock only keeps honest processes from waiting in the wrong place.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from bottle_fsm.errors import LockHeldError
+
+_POLL = 0.05
+
+
+def boot_id() -> str:
+    """Return the kernel's boot id; `unknown` where there is none."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return "unknown"
+
+
+class BottleLock:
+    """The lock of one bottle; a context manager that holds it."""
+
+    def __init__(self, root: Path, bottle: str, *, command: str, timeout: float = 0.0) -> None:
+        """Name the lock; `command` tells others what we do, `timeout` is how many seconds to wait for it."""
+        stem = hashlib.sha256(bottle.encode()).hexdigest()[:16]
+        self._path = root / "locks" / f"{stem}.lock"
+        self._bottle = bottle
+        self._command = command
+        self._timeout = timeout
+        self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        deadline = time.monotonic() + self._timeout
+        while True:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = self._read(descriptor)
+                os.close(descriptor)
+                if time.monotonic() >= deadline:
+                    raise self._held(holder) from None
+                time.sleep(_POLL)
+                continue
+            if self._same_file(descriptor):
+                break
+            os.close(descriptor)
+        self._descriptor = descriptor
+        self._write()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.ftruncate(self._descriptor, 0)
+        os.close(self._descriptor)
+        self._descriptor = -1
+
+    def _same_file(self, descriptor: int) -> bool:
+        ours = os.fstat(descriptor)
+        try:
+            there = self._path.stat()
+        except FileNotFoundError:
+            return False
+        return (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino)
+
+    def _write(self) -> None:
+        holder = {"pid": os.getpid(), "boot": boot_id(), "command": self._command, "bottle": self._bottle}
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, json.dumps(holder).encode(), 0)
+
+    @staticmethod
+    def _read(descriptor: int) -> dict[str, object]:
+        try:
+            value = json.loads(os.pread(descriptor, 4096, 0))
+        except ValueError:
+            return {}
+        return value if isinstance(value, dict) else {}
+
+    def _held(self, holder: dict[str, object]) -> LockHeldError:
+        who = f"pid {holder['pid']} ({holder['command']})" if "pid" in holder else "another process"
+        return LockHeldError(
+            f"held by {who}",
+            place=self._bottle,
+            hint="Wait for it, or give --lock-timeout SECONDS to wait here.",
+        )

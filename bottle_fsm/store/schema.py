@@ -1,0 +1,51 @@
+"""The database's tables and their migrations. Event bytes are never rewritten; everything else is a cache."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Final
+
+VERSION: Final = 1
+
+_MIGRATIONS: Final[dict[int, str]] = {
+    1: """
+    CREATE TABLE event (
+        sequence INTEGER PRIMARY KEY,
+        body BLOB NOT NULL,
+        hash TEXT NOT NULL
+    ) STRICT;
+    CREATE TRIGGER event_no_update BEFORE UPDATE ON event
+        BEGIN SELECT RAISE(ABORT, 'the event table is append-only'); END;
+    CREATE TRIGGER event_no_delete BEFORE DELETE ON event
+        BEGIN SELECT RAISE(ABORT, 'the event table is append-only'); END;
+    CREATE TABLE event_index (
+        sequence INTEGER PRIMARY KEY,
+        bottle TEXT NOT NULL,
+        launch TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        time TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX event_index_bottle ON event_index (bottle, sequence);
+    CREATE INDEX event_index_launch ON event_index (launch, sequence);
+    CREATE INDEX event_index_kind ON event_index (kind, sequence);
+    CREATE INDEX event_index_time ON event_index (time);
+    CREATE TABLE bottle (
+        bottle TEXT PRIMARY KEY,
+        epoch INTEGER NOT NULL,
+        record TEXT NOT NULL
+    ) STRICT;
+    """,
+}
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring a database to `VERSION`, one numbered step after another, each in its own transaction.
+
+    Raises:
+        sqlite3.DatabaseError: the database was written by a newer version.
+    """
+    current = connection.execute("PRAGMA user_version").fetchone()[0]
+    if current > VERSION:
+        raise sqlite3.DatabaseError(f"schema {current} is newer than {VERSION}, the newest that this version knows")
+    for version in range(current + 1, VERSION + 1):
+        connection.executescript(f"BEGIN IMMEDIATE;{_MIGRATIONS[version]}PRAGMA user_version = {version};COMMIT;")
