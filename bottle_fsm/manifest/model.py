@@ -106,7 +106,7 @@ class Networks(Strict):
 
     pool: Annotated[
         tuple[Annotated[Text, AfterValidator(hosts.check_pool)], ...],
-        Field(min_length=1, description="private IPv4 networks that are cut into subnets; each bottle takes two"),
+        Field(min_length=1, description="private IPv4 networks; the subnets of the bottles are cut from them"),
     ] = ("10.213.0.0/16",)
     prefix: Annotated[
         int, Field(strict=True, ge=24, le=29, description="the size of each subnet, as prefix length")
