@@ -1,0 +1,140 @@
+"""The Debian root under our images: an upstream image where a registry is reachable, else one made by mmdebstrap here.
+
+Not its duty: what is built on it.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bottle_fsm.backend.docker.client import Engine
+from bottle_fsm.backend.docker.context import digest_of
+from bottle_fsm.backend.docker.pull import image_id, pull, registry_has
+from bottle_fsm.errors import BackendError, ImageMissingError
+
+DEBIAN = "http://deb.debian.org/debian"
+DEBIAN_SECURITY = "http://deb.debian.org/debian-security"
+LABEL_IMAGE = "bottle-fsm.image"
+_RECIPE = "1"  # goes up when the same packages must give another root
+_ROOT_TIMEOUT = 1800.0
+_IMPORT_TIMEOUT = 300.0
+_APT_SETTING = re.compile(r'^(Acquire::https?::(?:Proxy|Proxy-Auto-Detect|CaInfo|CAInfo)(?:::[^ ]+)?) "(.+)";$', re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A base on the engine: its reference, and whether the wanted packages are in it already."""
+
+    ref: str
+    complete: bool
+
+
+def ensure_base(  # noqa: PLR0913 - what, for whom, from where, with which say
+    engine: Engine,
+    *,
+    upstream: str,
+    suite: str,
+    name: str,
+    packages: Sequence[str],
+    say: Callable[[str], None],
+    environ: Mapping[str, str],
+    data_dir: Path,
+) -> Base:
+    """Return a base image that is on the engine afterwards.
+
+    Raises:
+        ImageMissingError: no registry is reachable, and mmdebstrap is missing or failed.
+    """
+    own = f"bottle-base:{name}-{digest_of({}, _RECIPE, suite, engine.arch, *packages)[:16]}"
+    if image_id(engine, own):
+        return Base(own, complete=True)
+    if image_id(engine, upstream):
+        return Base(upstream, complete=False)
+    if registry_has(engine, upstream):
+        say(f"pulling {upstream}: about 30 MB")
+        pull(engine, upstream, say=say)
+        return Base(upstream, complete=False)
+    say(f"no registry has {upstream} for us; making a Debian {suite} root with mmdebstrap: about 30 s, about 350 MB of disk")
+    _make_root(engine, own, suite=suite, packages=packages, environ=environ, data_dir=data_dir)
+    return Base(own, complete=True)
+
+
+def _make_root(  # noqa: PLR0913 - the root's name, contents and surroundings
+    engine: Engine, ref: str, *, suite: str, packages: Sequence[str], environ: Mapping[str, str], data_dir: Path
+) -> None:
+    """Make a Debian root on this host and import it. It is imported whole or not at all."""
+    if not shutil.which("mmdebstrap", path=environ.get("PATH")):
+        raise ImageMissingError(
+            "no registry is reachable and mmdebstrap is not installed: there is nothing to build images from",
+            place=ref,
+            hint="apt-get install mmdebstrap, or let the engine reach a registry (its proxy settings)",
+        )
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=data_dir, prefix="root-") as scratch:
+        root = Path(scratch) / "root.tar"
+        command = root_command(suite, root, packages=packages, arch=engine.arch, environ=environ)
+        done = subprocess.run(
+            command, env=dict(environ), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_ROOT_TIMEOUT, check=False
+        )
+        if done.returncode != 0:
+            tail = " | ".join(done.stderr.splitlines()[-6:])
+            raise ImageMissingError(
+                f"mmdebstrap failed ({done.returncode}): {tail}",
+                place=ref,
+                hint="Check the network and apt's proxy settings; BOTTLE_DEBIAN_MIRROR names another mirror",
+            )
+        _import(engine, root, ref)
+
+
+def _import(engine: Engine, root: Path, ref: str) -> None:
+    repository, tag = ref.split(":")
+    changes = [f"LABEL {LABEL_IMAGE}=base", 'CMD ["/bin/bash"]']
+    with engine.guarded(f"import {ref}", timeout=_IMPORT_TIMEOUT) as api:
+        answer = api.import_image_from_file(str(root), repository=repository, tag=tag, changes=changes)
+    if image_id(engine, ref) is None:
+        raise BackendError(f"the engine did not keep the imported root: {answer}", place=ref)
+
+
+def root_command(suite: str, target: Path, *, packages: Sequence[str], arch: str, environ: Mapping[str, str]) -> list[str]:
+    """Return mmdebstrap's command line, with this host's Debian mirror and apt proxy settings."""
+    mirror, security = mirrors(environ)
+    return [
+        "mmdebstrap",
+        "--variant=minbase",
+        f"--architectures={arch}",
+        f"--include={','.join(packages)}",
+        *(f"--aptopt={name} \"{value}\"" for name, value in _APT_SETTING.findall(_output(["apt-config", "dump"]))),
+        suite,
+        str(target),
+        f"deb {mirror} {suite} main",
+        f"deb {mirror} {suite}-updates main",
+        f"deb {security} {suite}-security main",
+    ]
+
+
+def mirrors(environ: Mapping[str, str]) -> tuple[str, str]:
+    """Return the Debian mirror and security mirror: as BOTTLE_DEBIAN_MIRROR says, else as this host has them."""
+    named = environ.get("BOTTLE_DEBIAN_MIRROR", "").rstrip("/")
+    if named:
+        return named, f"{named}-security"
+    return _site("Debian") or DEBIAN, _site("Debian-Security") or DEBIAN_SECURITY
+
+
+def _site(label: str) -> str:
+    """Return the first archive of a label in apt's own list, whichever way its sources are written."""
+    sites = _output(["apt-get", "indextargets", "--format", "$(SITE)", "Origin: Debian", f"Label: {label}"]).split()
+    return sites[0].rstrip("/") if sites else ""
+
+
+def _output(command: list[str]) -> str:
+    """Return what a small query of apt prints; nothing where there is no apt."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, stdin=subprocess.DEVNULL).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
