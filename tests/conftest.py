@@ -1,0 +1,5 @@
+"""What every test may ask for. Engine fixtures bring the engine up themselves."""
+
+from __future__ import annotations
+
+pytest_plugins = ["engine_fixtures"]
