@@ -42,7 +42,7 @@ class Lifecycle:
         self._model = _Model()
         clash = {t.trigger for t in definition.transitions} & set(dir(self._model))
         if clash:
-            raise DefinitionError(f"trigger {sorted(clash)[0]!r} collides with the model", place=definition.name)
+            raise DefinitionError(f"trigger {min(clash)!r} collides with the model", place=definition.name)
         self._machine = Machine(
             model=None,
             states=list(definition.order),

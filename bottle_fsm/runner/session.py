@@ -15,6 +15,7 @@ from bottle_fsm.model import Event, Host, Json, Launch, Observed, Resource
 from bottle_fsm.plan.bottle_plan import BottlePlan
 from bottle_fsm.runner.people import People
 from bottle_fsm.runner.stop import Stop
+from bottle_fsm.secret import Secret
 from bottle_fsm.store.journal import Draft, Journal
 from bottle_fsm.store.lock import BottleLock
 from bottle_fsm.store.record import BottleRecord
@@ -45,6 +46,7 @@ class Session:
         self.bottle = bottle
         self.epoch = epoch
         self.facts: dict[str, str] = dict(self.record.facts)
+        self.answers: dict[str, Secret] = {}
         self._backend: BottleBackend | None = None
 
     # -- what is known -----------------------------------------------------------------------------------------------

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
 
-from bottle_fsm.errors import StepTimeoutError
+from bottle_fsm.errors import DecisionNeededError, StepTimeoutError
 from bottle_fsm.machine.definition import Transition
-from bottle_fsm.manifest.env import fetch_secret, secret_sources
+from bottle_fsm.manifest.env import fetch_secret, secret_source
 from bottle_fsm.model import Json, Resource
 from bottle_fsm.runner.session import Session
 from bottle_fsm.runner.stop import Stop
@@ -98,8 +98,14 @@ class RunnerSteps:
     def secret(self, name: str) -> Secret:
         """Resolve a secret variable of the manifest again; it was never stored."""
         session = self._session
-        source = secret_sources(session.spec)[name]
-        return fetch_secret(source, session.runtime.host.environ, self.ask)
+        if name not in session.answers:
+            reach = session.spec.reach
+            if reach is None or name not in reach.env:
+                raise DecisionNeededError(f"the manifest has no variable {name}", place=session.bottle)
+            source = secret_source(name, reach.env[name])
+            environ = session.runtime.host.environ
+            session.answers[name] = fetch_secret(source, environ, lambda question: self.ask(question).reveal())
+        return session.answers[name]
 
     def token(self, purpose: str) -> Secret:
         """Derive a token of this launch from the state root's key."""

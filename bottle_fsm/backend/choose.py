@@ -1,0 +1,61 @@
+"""Which backend: by name, or `auto`. Backends are imported when they are chosen, not before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from bottle_fsm.backend.base import BottleBackend
+from bottle_fsm.errors import BottleError, EngineUnavailableError, UsageError
+from bottle_fsm.model import Host, Json
+
+NAMES: Final = ("docker", "fake")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The chosen backend's name, and why that one, for people and plan."""
+
+    name: str
+    reason: str
+
+
+def choose(name: str, host: Host) -> Choice:
+    """Settle a manifest's `backend:` value.
+
+    Raises:
+        EngineUnavailableError: `auto`, and no engine answers.
+        UsageError: there is no such backend.
+    """
+    if name != "auto":
+        if name not in NAMES:
+            raise UsageError(f"there is no backend {name!r}", hint=f"Known: auto, {', '.join(NAMES)}.")
+        return Choice(name, "asked for")
+    from bottle_fsm.backend.docker.client import connect  # noqa: PLC0415 - start-up budget: only when looked for
+
+    try:
+        engine = connect(host.environ)
+    except BottleError as error:
+        raise EngineUnavailableError(
+            f"backend auto: no container engine answers ({error.problem})",
+            hint="Start one (`make engine`, then set DOCKER_HOST as it says), or set DOCKER_HOST.",
+        ) from error
+    return Choice("docker", f"an engine answers at {engine.endpoint.url}")
+
+
+def make_backend(name: str, host: Host, endpoint: Json) -> BottleBackend:
+    """Make a backend; `endpoint` is the recorded engine that it must talk to, empty for today's.
+
+    Raises:
+        UsageError: there is no such backend.
+        EngineUnavailableError: its engine does not answer.
+    """
+    if name == "fake":
+        from bottle_fsm.backend.fake.backend import FakeBackend  # noqa: PLC0415 - start-up budget
+
+        return FakeBackend(host)
+    if name == "docker":
+        from bottle_fsm.backend.docker.backend import DockerBackend  # noqa: PLC0415 - start-up budget
+
+        return DockerBackend(host, endpoint)
+    raise UsageError(f"there is no backend {name!r}", hint=f"Known: {', '.join(NAMES)}.")
