@@ -22,5 +22,7 @@ def data_path(name: str, *, package: Path = PACKAGE) -> Path:
         if candidate.is_dir():
             return candidate
     raise BottleError(
-        f"the data directory {name!r} is missing", place=str(package), hint="The installation is incomplete: install bottle-fsm again"
+        f"the data directory {name!r} is missing",
+        place=str(package),
+        hint="The installation is incomplete: install bottle-fsm again",
     )

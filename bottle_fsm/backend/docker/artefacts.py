@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import ssl
 import subprocess
 import sys
@@ -22,7 +21,9 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
-from bottle_fsm.errors import BackendError, TransientError
+import uv
+
+from bottle_fsm.errors import BackendError, StepTimeoutError, TransientError
 
 NPM_REGISTRY = "https://registry.npmjs.org"
 PYTHON_VERSION = "3.13"
@@ -53,7 +54,9 @@ def fetch_npm(pins: Path, cache: Path, *, arch: str, environ: Mapping[str, str])
     for what, choices in json.loads(pins.read_text(encoding="utf-8")).items():
         pin = choices.get(arch) or choices.get("any")
         if pin is None:
-            raise BackendError(f"no {what} for {arch}", place=str(pins), hint=f"There are: {', '.join(sorted(choices))}")
+            raise BackendError(
+                f"no {what} for {arch}", place=str(pins), hint=f"There are: {', '.join(sorted(choices))}"
+            )
         kept = cache / f"{pin['name'].replace('/', '-')}-{pin['version']}.tgz"
         if not (kept.is_file() and _integrity(kept.read_bytes()) == pin["integrity"]):
             _write(kept, _download(pin["name"], pin["version"], pin["integrity"], environ=environ))
@@ -76,10 +79,16 @@ def _write(path: Path, content: bytes) -> None:
 def _download(name: str, version: str, integrity: str, *, environ: Mapping[str, str]) -> bytes:
     registry, token = _npm_registry(environ)
     url = f"{registry}/{name}/-/{name.rpartition('/')[2]}-{version}.tgz"
-    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})  # noqa: S310 - below
     if urllib.parse.urlsplit(url).scheme not in {"http", "https"}:
-        raise BackendError(f"the npm registry {registry} is no http(s) address", hint="Check NPM_CONFIG_REGISTRY and ~/.npmrc")
-    handlers = [urllib.request.HTTPSHandler(context=_tls_context(environ)), urllib.request.ProxyHandler(_proxies(environ))]
+        raise BackendError(
+            f"the npm registry {registry} is no http(s) address", hint="Check NPM_CONFIG_REGISTRY and ~/.npmrc"
+        )
+    handlers = [
+        urllib.request.HTTPSHandler(context=_tls_context(environ)),
+        urllib.request.ProxyHandler(_proxies(environ)),
+    ]
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - its scheme was looked at
     try:
         with urllib.request.build_opener(*handlers).open(request, timeout=_FETCH_TIMEOUT) as answer:
             content: bytes = answer.read()
@@ -110,11 +119,18 @@ def _npmrc(environ: Mapping[str, str]) -> dict[str, str]:
     if not path.is_file():
         return {}
     pairs = (line.partition("=") for line in path.read_text(encoding="utf-8").splitlines())
-    return {key.strip(): value.strip().strip('"') for key, sign, value in pairs if sign and not key.lstrip().startswith(("#", ";"))}
+    return {
+        key.strip(): value.strip().strip('"')
+        for key, sign, value in pairs
+        if sign and not key.lstrip().startswith(("#", ";"))
+    }
 
 
 def _proxies(environ: Mapping[str, str]) -> dict[str, str]:
-    named = {scheme: environ.get(f"{scheme}_proxy") or environ.get(f"{scheme.upper()}_PROXY", "") for scheme in ("http", "https")}
+    named = {
+        scheme: environ.get(f"{scheme}_proxy") or environ.get(f"{scheme.upper()}_PROXY", "")
+        for scheme in ("http", "https")
+    }
     return {scheme: url for scheme, url in named.items() if url}
 
 
@@ -129,21 +145,35 @@ def _tls_context(environ: Mapping[str, str]) -> ssl.SSLContext:
 
 
 def install_python(requirements: Path, target: Path, *, arch: str, environ: Mapping[str, str]) -> None:
-    """Put the packages of a hashed requirements file into `target`, for the sidecar's Python and the engine's architecture.
+    """Put the packages of a hashed requirements file into `target`, for the sidecar's Python and architecture.
 
     Raises:
         BackendError: there is no uv, no wheel for this architecture, or a hash differs.
     """
     if arch not in _UV_PLATFORM:
-        raise BackendError(f"no sidecar image for {arch}", place=str(requirements), hint=f"There are: {', '.join(_UV_PLATFORM)}")
+        raise BackendError(
+            f"no sidecar image for {arch}", place=str(requirements), hint=f"There are: {', '.join(_UV_PLATFORM)}"
+        )
     command = [
         _uv(),
         *("pip", "install", "--quiet", "--no-config", "--target", str(target), "--python", sys.executable),
         *("--python-version", PYTHON_VERSION, "--python-platform", _UV_PLATFORM[arch], "--only-binary", ":all:"),
-        *("--no-deps", "--require-hashes", "--index-strategy", "unsafe-best-match", "--requirements", str(requirements)),
+        *(
+            "--no-deps",
+            "--require-hashes",
+            "--index-strategy",
+            "unsafe-best-match",
+            "--requirements",
+            str(requirements),
+        ),
     ]
     settings = _uv_environment(environ)
-    done = subprocess.run(command, env=settings, capture_output=True, text=True, timeout=_INSTALL_TIMEOUT, check=False)
+    try:
+        done = subprocess.run(
+            command, env=settings, capture_output=True, text=True, timeout=_INSTALL_TIMEOUT, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise StepTimeoutError(f"uv did not end within {error.timeout:.0f} s", place=str(requirements)) from error
     if done.returncode != 0:
         tail = " ".join(done.stderr.split())[-600:]
         raise BackendError(
@@ -154,12 +184,11 @@ def install_python(requirements: Path, target: Path, *, arch: str, environ: Mapp
 
 
 def _uv() -> str:
-    """Return the path of uv: the one that came with us, else the one on the PATH."""
-    beside = Path(sys.executable).with_name("uv")
-    found = str(beside) if beside.is_file() else shutil.which("uv")
-    if not found:
-        raise BackendError("uv is missing", place="sidecar image", hint="Install it: pip install uv")
-    return found
+    """Return the path of uv, which comes as a dependency of ours."""
+    try:
+        return uv.find_uv_bin()
+    except FileNotFoundError as error:
+        raise BackendError("uv is missing", place="sidecar image", hint="Install it: pip install uv") from error
 
 
 def _uv_environment(environ: Mapping[str, str]) -> dict[str, str]:
@@ -173,7 +202,7 @@ def _uv_environment(environ: Mapping[str, str]) -> dict[str, str]:
     for (variable, option), name in _PIP_SETTINGS.items():
         value = environ.get(variable) or configured.get(option)
         if value and name not in settings:
-            settings[name] = (","  if name == "UV_FIND_LINKS" else " ").join(value.split())
+            settings[name] = ("," if name == "UV_FIND_LINKS" else " ").join(value.split())
     bundle = environ.get("PIP_CERT") or environ.get("REQUESTS_CA_BUNDLE")
     if bundle:
         settings.setdefault("SSL_CERT_FILE", bundle)
@@ -184,7 +213,12 @@ def _pip_config(environ: Mapping[str, str]) -> dict[str, str]:
     """Return pip's global options, the user's file over the machine's."""
     home = Path(environ.get("HOME") or Path.home())
     base = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
-    files = [Path("/etc/pip.conf"), home / ".pip/pip.conf", base / "pip/pip.conf", Path(environ.get("PIP_CONFIG_FILE") or os.devnull)]
+    files = [
+        Path("/etc/pip.conf"),
+        home / ".pip/pip.conf",
+        base / "pip/pip.conf",
+        Path(environ.get("PIP_CONFIG_FILE") or os.devnull),
+    ]
     parser = configparser.RawConfigParser(strict=False)
     try:
         parser.read([str(path) for path in files if path.is_file()], encoding="utf-8")

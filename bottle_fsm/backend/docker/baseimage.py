@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from pathlib import Path
 from bottle_fsm.backend.docker.client import Engine
 from bottle_fsm.backend.docker.context import digest_of
 from bottle_fsm.backend.docker.pull import image_id, pull, registry_has
-from bottle_fsm.errors import BackendError, ImageMissingError
+from bottle_fsm.errors import BackendError, ImageMissingError, StepTimeoutError
 
 DEBIAN = "http://deb.debian.org/debian"
 DEBIAN_SECURITY = "http://deb.debian.org/debian-security"
@@ -24,7 +23,9 @@ LABEL_IMAGE = "bottle-fsm.image"
 _RECIPE = "1"  # goes up when the same packages must give another root
 _ROOT_TIMEOUT = 1800.0
 _IMPORT_TIMEOUT = 300.0
-_APT_SETTING = re.compile(r'^(Acquire::https?::(?:Proxy|Proxy-Auto-Detect|CaInfo|CAInfo)(?:::[^ ]+)?) "(.+)";$', re.MULTILINE)
+_APT_SETTING = re.compile(
+    r'^(Acquire::https?::(?:Proxy|Proxy-Auto-Detect|CaInfo|CAInfo)(?:::[^ ]+)?) "(.+)";$', re.MULTILINE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ def ensure_base(  # noqa: PLR0913 - what, for whom, from where, with which say
     packages: Sequence[str],
     say: Callable[[str], None],
     environ: Mapping[str, str],
-    data_dir: Path,
+    scratch: Path,
 ) -> Base:
     """Return a base image that is on the engine afterwards.
 
@@ -60,36 +61,45 @@ def ensure_base(  # noqa: PLR0913 - what, for whom, from where, with which say
         say(f"pulling {upstream}: about 30 MB")
         pull(engine, upstream, say=say)
         return Base(upstream, complete=False)
-    say(f"no registry has {upstream} for us; making a Debian {suite} root with mmdebstrap: about 30 s, about 350 MB of disk")
-    _make_root(engine, own, suite=suite, packages=packages, environ=environ, data_dir=data_dir)
+    say(f"the engine reaches no registry with {upstream}")
+    say(f"making a Debian {suite} root with mmdebstrap instead: about 30 s, 350 MB of disk")
+    _make_root(engine, own, suite=suite, packages=packages, environ=environ, scratch=scratch)
     return Base(own, complete=True)
 
 
 def _make_root(  # noqa: PLR0913 - the root's name, contents and surroundings
-    engine: Engine, ref: str, *, suite: str, packages: Sequence[str], environ: Mapping[str, str], data_dir: Path
+    engine: Engine, ref: str, *, suite: str, packages: Sequence[str], environ: Mapping[str, str], scratch: Path
 ) -> None:
     """Make a Debian root on this host and import it. It is imported whole or not at all."""
     if not shutil.which("mmdebstrap", path=environ.get("PATH")):
         raise ImageMissingError(
-            "no registry is reachable and mmdebstrap is not installed: there is nothing to build images from",
+            "the engine reaches no registry and mmdebstrap is not installed: there is nothing to build images from",
             place=ref,
             hint="apt-get install mmdebstrap, or let the engine reach a registry (its proxy settings)",
         )
-    data_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=data_dir, prefix="root-") as scratch:
-        root = Path(scratch) / "root.tar"
-        command = root_command(suite, root, packages=packages, arch=engine.arch, environ=environ)
+    root = scratch / "root.tar"
+    command = root_command(suite, root, packages=packages, arch=engine.arch, environ=environ)
+    try:
         done = subprocess.run(
-            command, env=dict(environ), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_ROOT_TIMEOUT, check=False
+            command,
+            env=dict(environ),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_ROOT_TIMEOUT,
+            check=False,
         )
-        if done.returncode != 0:
-            tail = " | ".join(done.stderr.splitlines()[-6:])
-            raise ImageMissingError(
-                f"mmdebstrap failed ({done.returncode}): {tail}",
-                place=ref,
-                hint="Check the network and apt's proxy settings; BOTTLE_DEBIAN_MIRROR names another mirror",
-            )
-        _import(engine, root, ref)
+    except subprocess.TimeoutExpired as error:
+        raise StepTimeoutError(f"mmdebstrap did not end within {error.timeout:.0f} s", place=ref) from error
+    if done.returncode != 0:
+        tail = " | ".join(done.stderr.splitlines()[-6:])
+        raise ImageMissingError(
+            f"mmdebstrap failed ({done.returncode}): {tail}",
+            place=ref,
+            hint="Check the network and apt's proxy settings; BOTTLE_DEBIAN_MIRROR names another mirror",
+        )
+    _import(engine, root, ref)
+    root.unlink()
 
 
 def _import(engine: Engine, root: Path, ref: str) -> None:
@@ -101,7 +111,9 @@ def _import(engine: Engine, root: Path, ref: str) -> None:
         raise BackendError(f"the engine did not keep the imported root: {answer}", place=ref)
 
 
-def root_command(suite: str, target: Path, *, packages: Sequence[str], arch: str, environ: Mapping[str, str]) -> list[str]:
+def root_command(
+    suite: str, target: Path, *, packages: Sequence[str], arch: str, environ: Mapping[str, str]
+) -> list[str]:
     """Return mmdebstrap's command line, with this host's Debian mirror and apt proxy settings."""
     mirror, security = mirrors(environ)
     return [
@@ -109,7 +121,7 @@ def root_command(suite: str, target: Path, *, packages: Sequence[str], arch: str
         "--variant=minbase",
         f"--architectures={arch}",
         f"--include={','.join(packages)}",
-        *(f"--aptopt={name} \"{value}\"" for name, value in _APT_SETTING.findall(_output(["apt-config", "dump"]))),
+        *(f'--aptopt={name} "{value}"' for name, value in _APT_SETTING.findall(_output(["apt-config", "dump"]))),
         suite,
         str(target),
         f"deb {mirror} {suite} main",
@@ -135,6 +147,8 @@ def _site(label: str) -> str:
 def _output(command: list[str]) -> str:
     """Return what a small query of apt prints; nothing where there is no apt."""
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, stdin=subprocess.DEVNULL).stdout
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=30, check=False, stdin=subprocess.DEVNULL
+        ).stdout
     except (OSError, subprocess.TimeoutExpired):
         return ""

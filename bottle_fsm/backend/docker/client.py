@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bottle_fsm.backend.docker.endpoint import Address, Endpoint, resolve
 from bottle_fsm.backend.docker.errors import translated
@@ -110,7 +110,9 @@ def connect(environ: Mapping[str, str], *, endpoint: Endpoint | None = None, tim
             place="connect",
             hint=f"Engine {MIN_ENGINE} (API {'.'.join(map(str, MIN_API))}) or newer is needed",
         )
-    engine = Engine(address, version=str(answer.get("Version", "")), api_version=api_version, arch=str(answer.get("Arch", "")))
+    engine = Engine(
+        address, version=str(answer.get("Version", "")), api_version=api_version, arch=str(answer.get("Arch", ""))
+    )
     if endpoint and not endpoint.same_as(engine.endpoint()):
         engine.close()
         raise DecisionNeededError(
@@ -122,13 +124,13 @@ def connect(environ: Mapping[str, str], *, endpoint: Endpoint | None = None, tim
     return engine
 
 
-def _ask_version(address: Address, timeout: float) -> dict[str, object]:
+def _ask_version(address: Address, timeout: float) -> dict[str, Any]:
     """Ask an engine for its versions; what does not answer like an engine is not available."""
     try:
         with translated("connect", url=address.url):
             client = _api_client(address, ".".join(map(str, MIN_API)), timeout)
             try:
-                answer = client.version(api_version=False)
+                answer: Any = client.version(api_version=False)
             finally:
                 client.close()
     except TransientError as error:
@@ -154,7 +156,7 @@ def _api_client(address: Address, api_version: str, timeout: float) -> APIClient
     return APIClient(
         base_url=address.url,
         version=api_version,
-        timeout=timeout,
+        timeout=timeout,  # type: ignore[arg-type]  # requests takes fractions of a second
         tls=_tls(address) if address.tls_dir else False,
         use_ssh_client=address.url.startswith("ssh://"),
     )

@@ -141,6 +141,8 @@ def _read(path: Path) -> dict[str, Any]:
         raise
     except (OSError, ValueError) as error:
         raise EngineUnavailableError(
-            f"the docker client's configuration cannot be read: {error}", place=str(path), hint="Mend it, or set DOCKER_HOST"
+            f"the docker client's configuration cannot be read: {error}",
+            place=str(path),
+            hint="Mend it, or set DOCKER_HOST",
         ) from error
     return value if isinstance(value, dict) else {}

@@ -25,14 +25,15 @@ from bottle_fsm.errors import (
 _POOL_OVERLAP = re.compile(r"pool overlaps|overlaps with (?:other|existing)|address space conflict", re.IGNORECASE)
 _NAME_IN_USE = re.compile(r"already in use by|with name \S+ already exists|already exists", re.IGNORECASE)
 _NO_IMAGE = re.compile(
-    r"no such image|does not exist or no pull access|repository does not exist|manifest unknown|manifest for \S+ not found",
+    r"no such image|does not exist or no pull access|repository does not exist|"
+    r"manifest unknown|manifest for \S+ not found",
     re.IGNORECASE,
 )
 _LONGEST_CHAIN = 30
 
 
 class ObjectGoneError(BackendError):
-    """The container, network, volume or exec that was named is not on the engine (404). For a removal that is success."""
+    """The container, network, volume or exec that was named is not on the engine (404): for a removal, success."""
 
     code = "object_gone"
 
@@ -75,10 +76,12 @@ def translated(step: str, *, url: str) -> Iterator[None]:
 
 
 def of_stream(message: str, *, step: str) -> BackendError:
-    """Return the error for an `error` line in the stream of a build or a pull, which the engine sends with status 200."""
+    """Return the error for an `error` line in the stream of a build or a pull, whose status was 200."""
     if _NO_IMAGE.search(message):
         return ImageMissingError(message, place=step)
-    if re.search(r"timeout|temporary|connection re|TLS handshake|toomanyrequests|no such host|EOF", message, re.IGNORECASE):
+    if re.search(
+        r"timeout|temporary|connection re|TLS handshake|toomanyrequests|no such host|EOF", message, re.IGNORECASE
+    ):
         return TransientError(message, place=step, hint="The engine could not reach the registry")
     return BackendError(message, place=step)
 
@@ -118,13 +121,13 @@ def _of_transport(error: BaseException, *, step: str, url: str) -> BackendError:
         return EngineUnavailableError(
             f"permission denied on the engine's socket {url}",
             place=step,
-            hint="Join the group that owns the socket (often `docker`), run with sudo, or set DOCKER_HOST to an engine of yours",
+            hint="Join the group that owns it (often `docker`), run with sudo, or set DOCKER_HOST to another engine",
         )
     if any(_is_unreachable(cause) for cause in chain):
         return EngineUnavailableError(
             f"no engine answers at {url}: {_short(chain)}",
             place=step,
-            hint="Start it (in a source checkout: `make engine`), or set DOCKER_HOST or a docker context to one that runs",
+            hint="Start it (in a source checkout: `make engine`), or set DOCKER_HOST or a docker context to another",
         )
     if any(_is_timeout(cause) for cause in chain):
         return StepTimeoutError(f"the engine at {url} did not answer in time", place=step)
@@ -148,7 +151,12 @@ def _is_unreachable(cause: BaseException) -> bool:
     """Tell whether the connection was never made: then the request was not delivered either."""
     if isinstance(cause, (ConnectionRefusedError, FileNotFoundError, socket.gaierror)):
         return True
-    if isinstance(cause, OSError) and cause.errno in {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENOTSOCK, errno.EPROTOTYPE}:
+    if isinstance(cause, OSError) and cause.errno in {
+        errno.ENETUNREACH,
+        errno.EHOSTUNREACH,
+        errno.ENOTSOCK,
+        errno.EPROTOTYPE,
+    }:
         return True
     return type(cause).__name__ in {"NewConnectionError", "ConnectTimeout", "ConnectTimeoutError", "SSHException"}
 

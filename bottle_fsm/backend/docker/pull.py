@@ -22,7 +22,7 @@ def inspect(engine: Engine, ref: str) -> dict[str, Any] | None:
     """Return what the engine knows of an image, None when it is not there."""
     try:
         with engine.guarded(f"inspect image {ref}") as api:
-            return dict(api.inspect_image(ref))
+            return dict(api.inspect_image(ref))  # type: ignore[no-untyped-call]  # the stub says nothing of it
     except ImageMissingError:
         return None
 
@@ -37,7 +37,7 @@ def registry_has(engine: Engine, ref: str) -> bool:
     """Tell whether the engine can reach the registry of an image and finds it there. Nothing is fetched."""
     try:
         with engine.guarded(f"look up {ref}", timeout=REGISTRY_TIMEOUT) as api:
-            api.inspect_distribution(ref)
+            api.inspect_distribution(ref)  # type: ignore[no-untyped-call]  # the stub says nothing of it
     except EngineUnavailableError:
         raise
     except BackendError:
@@ -67,7 +67,7 @@ def pull(engine: Engine, ref: str, *, say: Callable[[str], None]) -> None:
         raise ImageMissingError(
             f"the image {ref} is not on the engine and cannot be pulled: {error.problem}",
             place=error.place,
-            hint="Check its name, `docker login`, and whether the engine reaches the registry; or build or load it yourself",
+            hint="Check its name, `docker login`, and whether the engine reaches the registry; or load it yourself",
         ) from error
 
 
