@@ -45,7 +45,7 @@ class Steps(Protocol):
         ...
 
     def act(self, name: str, *, cause: str, role: str = "") -> AbstractContextManager[Step]:
-        """Open a sub-step: check lock, epoch, signals and deadline, commit the intent, run the body, commit the outcome.
+        """Open a sub-step: check epoch, signals and deadline, commit the intent, run the body, commit the outcome.
 
         Raises:
             LockLostError: another process owns the bottle by now.

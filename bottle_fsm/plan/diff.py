@@ -59,12 +59,12 @@ def diff(plan: BottlePlan, observed: Observed, launch: Launch, previous: BottleP
 
 
 def unmet(plan: BottlePlan, observed: Observed, launch: Launch, states: Iterable[str]) -> list[Operation]:
-    """Return what is missing or wrong of the objects that must be there in any of `states`. Empty means: as promised."""
+    """Return what is missing or wrong of the objects that must be there in any of `states`; empty: as promised."""
     wanted = set(states)
     return [
         o
         for o in diff(plan, observed, launch)
-        if o.action != "adopt" and (o.target.state in wanted if o.target is not None else o.action != "remove")
+        if o.action != "adopt" and o.target is not None and o.target.state in wanted
     ]
 
 
@@ -92,25 +92,24 @@ def _for_found(target: PlannedObject, found: Resource, launch: Launch, previous:
         return operation("replace", f"belongs to another launch, {found.launch}")
     if found.spec != target.spec(launch.facts):
         return operation("replace", changed_cause(target, previous))
-    if not target.runs:
-        return operation("adopt", "found as planned")
+    return operation(*_for_running(found)) if target.runs else operation("adopt", "found as planned")
+
+
+def _for_running(found: Resource) -> tuple[Action, str]:
     if found.state == "created":
-        return operation("replace", "was created but never started")
+        return "replace", "was created but never started"
     if found.state != "running":
         code = found.detail.get("exit_code")
-        return operation("start", "not running" if code is None else f"exited with code {code}")
+        return "start", "not running" if code is None else f"exited with code {code}"
     if found.healthy is False:
-        return operation("replace", "fails its health check")
-    return operation("adopt", "found as planned")
+        return "replace", "fails its health check"
+    return "adopt", "found as planned"
 
 
 def changed_cause(target: PlannedObject, previous: BottlePlan | None) -> str:
     """Name the input that made an object's spec differ, as `manifest changed: image`."""
-    before = (
-        next((o for o in previous.objects if o.role == target.role and o.name == target.name), None)
-        if previous
-        else None
-    )
+    planned = previous.objects if previous else ()
+    before = next((o for o in planned if o.role == target.role and o.name == target.name), None)
     if before is None:
         return "made from other inputs"
     changed = sorted(changed_keys(before.inputs, target.inputs))

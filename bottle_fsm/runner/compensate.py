@@ -1,4 +1,4 @@
-"""Teardown: the compensations of attempted transitions, in reverse, each journalled; then proof that nothing is left."""
+"""Teardown: attempted transitions are undone in reverse, each undo journalled; then proof that nothing is left."""
 
 from __future__ import annotations
 

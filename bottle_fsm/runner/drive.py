@@ -7,7 +7,7 @@ import time
 from typing import Final
 
 from bottle_fsm.errors import BottleError, DriftError, LockLostError, StepTimeoutError, StoreError
-from bottle_fsm.machine.definition import Transition
+from bottle_fsm.machine.definition import Retry, Transition
 from bottle_fsm.machine.lifecycle import Lifecycle
 from bottle_fsm.model import Json
 from bottle_fsm.plan.diff import unmet
@@ -110,9 +110,7 @@ class Drive:
             except (LockLostError, StoreError):
                 raise
             except BottleError as error:
-                wait = (
-                    retry.interval * retry.backoff ** (attempt - 1) * random.uniform(1 - retry.jitter, 1 + retry.jitter)
-                )  # noqa: S311 - spreads retries, guards nothing
+                wait = _wait(retry, attempt)
                 again = (
                     error.code in retry.on
                     and attempt < retry.max_attempts
@@ -200,3 +198,9 @@ class Drive:
 
     def _place(self, transition: Transition) -> str:
         return f"{self._session.bottle} {transition.dest}"
+
+
+def _wait(retry: Retry, attempt: int) -> float:
+    """Return the seconds before the attempt after `attempt`, varied by the declared jitter."""
+    spread = random.uniform(1 - retry.jitter, 1 + retry.jitter)  # noqa: S311 - spreads retries, guards nothing
+    return retry.interval * retry.backoff ** (attempt - 1) * spread

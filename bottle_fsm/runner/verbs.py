@@ -1,4 +1,4 @@
-"""What people ask for, for one bottle: apply, resume, destroy. Decides which way the machine goes; `drive` takes it there."""
+"""What people ask for, for one bottle: apply, resume, destroy. Decides which way to go; `drive` goes it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The journal: append-only events in SQLite, and the records folded from them. The only importer of sqlite3 with schema.
+"""The journal: append-only events in SQLite, and the records folded from them.
 
 Every append is one transaction that is on disk (WAL, synchronous=FULL) before the call returns. The owner's epoch is
 compared inside that transaction: a process that lost its lock cannot write.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 from bottle_fsm.model import Event, Json
 from bottle_fsm.store import kinds
@@ -87,29 +87,8 @@ def advance(record: BottleRecord | None, event: Event) -> BottleRecord:
     """Return the record after one more event of its bottle."""
     before = record or BottleRecord(event.bottle)
     now = replace(before, sequence=event.sequence, boot=event.boot, epoch=max(before.epoch, event.epoch))
-    match event.kind:
-        case kinds.LOCK:
-            return now
-        case kinds.DECLARED:
-            return _declared(now, event)
-        case kinds.INTENT:
-            return _intent(now, event)
-        case kinds.STEP_INTENT:
-            return replace(now, open_steps=(*now.open_steps, event.evidence["step"]))
-        case kinds.STEP_DONE | kinds.STEP_SKIPPED:
-            return _step_done(now, event)
-        case kinds.DONE | kinds.SKIPPED:
-            return _moved(now, event)
-        case kinds.FAILED | kinds.KEPT | kinds.UNDO_FAILED:
-            return _failed(now, event)
-        case kinds.UNDO_INTENT:
-            return replace(now, down=True, outcome=LEFTOVER)
-        case kinds.UNDO_DONE:
-            return replace(now, attempted=tuple(t for t in now.attempted if t != event.trigger))
-        case kinds.OBSERVED:
-            return replace(now, observed_at=event.time)
-        case _:
-            return now
+    handler = _HANDLERS.get(event.kind)
+    return handler(now, event) if handler else now
 
 
 def _declared(now: BottleRecord, event: Event) -> BottleRecord:
@@ -196,3 +175,37 @@ def _failed(now: BottleRecord, event: Event) -> BottleRecord:
     if event.kind == kinds.FAILED:
         changes |= {"open_intent": {}}
     return replace(now, **changes)
+
+
+def _step_open(now: BottleRecord, event: Event) -> BottleRecord:
+    return replace(now, open_steps=(*now.open_steps, event.evidence["step"]))
+
+
+def _undo_began(now: BottleRecord, event: Event) -> BottleRecord:  # noqa: ARG001 - every handler has one signature
+    return replace(now, down=True, outcome=LEFTOVER)
+
+
+def _undone(now: BottleRecord, event: Event) -> BottleRecord:
+    return replace(now, attempted=tuple(t for t in now.attempted if t != event.trigger))
+
+
+def _seen(now: BottleRecord, event: Event) -> BottleRecord:
+    return replace(now, observed_at=event.time)
+
+
+_HANDLERS: Final[Mapping[str, Callable[[BottleRecord, Event], BottleRecord]]] = {
+    kinds.DECLARED: _declared,
+    kinds.INTENT: _intent,
+    kinds.STEP_INTENT: _step_open,
+    kinds.STEP_DONE: _step_done,
+    kinds.STEP_SKIPPED: _step_done,
+    kinds.DONE: _moved,
+    kinds.SKIPPED: _moved,
+    kinds.FAILED: _failed,
+    kinds.KEPT: _failed,
+    kinds.UNDO_INTENT: _undo_began,
+    kinds.UNDO_DONE: _undone,
+    kinds.UNDO_FAILED: _failed,
+    kinds.OBSERVED: _seen,
+}
+"""What each kind of event does to a record; kinds that are not here leave it alone."""
