@@ -69,6 +69,7 @@ def start(place: Place) -> None:
             return
         if place.pid() is not None:
             _stop_daemon(place)  # a daemon that lives and does not answer: start it afresh
+        refuse_neighbour()
         place.run.mkdir(parents=True, exist_ok=True)
         place.pidfile.unlink(missing_ok=True)
         command = daemon_command(place)
@@ -78,6 +79,23 @@ def start(place: Place) -> None:
         if "SUDO_UID" in os.environ:
             os.chown(place.socket, int(os.environ["SUDO_UID"]), -1)
     say(f"engine {version} answers at {place.url} (data {place.data}, log {place.log})")
+
+
+def refuse_neighbour() -> None:
+    """Refuse to run beside another dockerd of this network namespace.
+
+    At its start a dockerd flushes the packet filter chains that all engines share: the other's networks would lose
+    their isolation, and nobody would be told.
+    """
+    own = os.readlink("/proc/self/ns/net")
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # one that ended meanwhile
+            is_dockerd = (process / "comm").read_text().strip() == "dockerd"
+            if is_dockerd and os.readlink(process / "ns" / "net") == own:
+                raise EngineError(
+                    f"another dockerd (pid {process.name}) runs on this machine. Two would overwrite each other's packet "
+                    "filter. Use that one (DOCKER_HOST), or stop it first."
+                )
 
 
 def _wait_for_answer(place: Place, daemon: subprocess.Popen[bytes]) -> str:

@@ -6,6 +6,7 @@ used only: it takes 160 ms.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -126,23 +127,24 @@ def connect(environ: Mapping[str, str], *, endpoint: Endpoint | None = None, tim
 
 def _ask_version(address: Address, timeout: float) -> dict[str, Any]:
     """Ask an engine for its versions; what does not answer like an engine is not available."""
+    answer: Any
     try:
         with translated("connect", url=address.url):
             client = _api_client(address, ".".join(map(str, MIN_API)), timeout)
             try:
-                answer: Any = client.version(api_version=False)
+                answer = client.version(api_version=False)
             finally:
                 client.close()
     except TransientError as error:
         raise EngineUnavailableError(
             error.problem, place="connect", hint="Is it a Docker engine? Check DOCKER_HOST, or the engine's log"
         ) from error
-    version = answer.get("ApiVersion") if isinstance(answer, dict) else None
-    if not isinstance(version, str) or not all(part.isdecimal() for part in version.split(".")):
+    found: dict[str, Any] = answer if isinstance(answer, dict) else {}
+    if not re.fullmatch(r"\d+\.\d+", str(found.get("ApiVersion"))):
         raise EngineUnavailableError(
             f"what answers at {address.url} is not a Docker engine", place="connect", hint="Check DOCKER_HOST"
         )
-    return answer
+    return found
 
 
 def _api_client(address: Address, api_version: str, timeout: float) -> APIClient:
