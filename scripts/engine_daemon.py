@@ -63,22 +63,23 @@ def daemon_command(place: Place) -> list[str]:
 def start(place: Place) -> None:
     """Start the private engine if it does not answer, and wait until it does."""
     with locked(place):
-        version = version_at(place.socket)
-        if version:
-            say(f"engine {version} answers already at {place.url}")
-            return
-        if place.pid() is not None:
-            _stop_daemon(place)  # a daemon that lives and does not answer: start it afresh
-        refuse_neighbour()
-        place.run.mkdir(parents=True, exist_ok=True)
-        place.pidfile.unlink(missing_ok=True)
-        command = daemon_command(place)
-        with place.log.open("ab") as log:
-            daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-        version = _wait_for_answer(place, daemon)
-        if "SUDO_UID" in os.environ:
-            os.chown(place.socket, int(os.environ["SUDO_UID"]), -1)
+        version = version_at(place.socket) or _start_daemon(place)
     say(f"engine {version} answers at {place.url} (data {place.data}, log {place.log})")
+
+
+def _start_daemon(place: Place) -> str:
+    if place.pid() is not None:
+        _stop_daemon(place)  # it lives and does not answer: start it afresh
+    refuse_neighbour()
+    place.run.mkdir(parents=True, exist_ok=True)
+    place.pidfile.unlink(missing_ok=True)
+    command = daemon_command(place)
+    with place.log.open("ab") as log:
+        daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+    version = _wait_for_answer(place, daemon)
+    if "SUDO_UID" in os.environ:
+        os.chown(place.socket, int(os.environ["SUDO_UID"]), -1)
+    return version
 
 
 def refuse_neighbour() -> None:
@@ -87,14 +88,14 @@ def refuse_neighbour() -> None:
     At its start a dockerd flushes the packet filter chains that all engines share: the other's networks would lose
     their isolation, and nobody would be told.
     """
-    own = os.readlink("/proc/self/ns/net")
+    own = Path("/proc/self/ns/net").readlink()
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # one that ended meanwhile
             is_dockerd = (process / "comm").read_text().strip() == "dockerd"
-            if is_dockerd and os.readlink(process / "ns" / "net") == own:
+            if is_dockerd and (process / "ns" / "net").readlink() == own:
                 raise EngineError(
-                    f"another dockerd (pid {process.name}) runs on this machine. Two would overwrite each other's packet "
-                    "filter. Use that one (DOCKER_HOST), or stop it first."
+                    f"another dockerd (pid {process.name}) runs on this machine. Two would overwrite each other's "
+                    "packet filter. Use that one (DOCKER_HOST), or stop it first."
                 )
 
 
@@ -121,6 +122,8 @@ def stop(place: Place, *, keep_data: bool) -> None:
         say(f"no engine was ever started in {place.directory}; nothing to stop")
         return
     with locked(place):
+        if not version_at(place.socket) and place.run.exists():
+            _start_daemon(place)  # it was killed: only itself can take its containers, bridges and packet rules away
         if version_at(place.socket):
             _remove_objects(place)
         _stop_daemon(place)
