@@ -6,7 +6,6 @@ Not its duty: deciding about a request; `egress` does, with what this module let
 from __future__ import annotations
 
 import base64
-import binascii
 import ipaddress
 import re
 import unicodedata
@@ -111,7 +110,7 @@ def check_host_key(value: str) -> str:
         raise Refusal("this is no public host key", hint)
     try:
         blob = base64.b64decode(parts[1], validate=True)
-    except binascii.Error:
+    except ValueError:
         raise Refusal("the host key's base64 part is damaged", hint) from None
     size = int.from_bytes(blob[:_LENGTH], "big")
     if blob[_LENGTH : _LENGTH + size] != parts[0].encode() or len(blob) <= _LENGTH + size:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from bottle_fsm import yamlfile
 from bottle_fsm.errors import ManifestError, Problem
@@ -120,8 +121,17 @@ def _validate(document: Document, value: dict[str, Any], known: set[KeyPath]) ->
     try:
         return Manifest.model_validate(value), []
     except ValidationError as error:
-        findings = [_finding(document, value, dict(detail)) for detail in error.errors(include_url=False)]
+        details = error.errors(include_url=False)
+        findings = [_finding(document, value, dict(detail)) for detail in details if not _echo(detail, details)]
         return None, [finding for finding in findings if not _under(finding[0], known)]
+
+
+def _echo(detail: ErrorDetails, details: list[ErrorDetails]) -> bool:
+    """Tell whether a list only counts as too short because its items are refused."""
+    loc = detail["loc"]
+    return detail["type"] == "too_short" and any(
+        other["loc"][: len(loc)] == loc and len(other["loc"]) > len(loc) for other in details
+    )
 
 
 def _under(path: KeyPath, known: set[KeyPath]) -> bool:

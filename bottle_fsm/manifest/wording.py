@@ -75,8 +75,13 @@ def _text(error: ErrorDetails) -> Words:
 def _choice(error: ErrorDetails) -> Words:
     expected = str(error.get("ctx", {}).get("expected", "")).replace("'", "`")
     known = tuple(part.strip("` ") for part in expected.replace(" or ", ",").split(","))
-    hint = nearest(error["input"], known) if isinstance(error["input"], str) else ""
-    return f"{found(error['input'])} is not possible here; {expected} is", hint if hint.startswith("Did") else ""
+    problem = f"{found(error['input'])} is not possible here; {expected} is"
+    if not isinstance(error["input"], str):
+        return problem, ""
+    if error["input"] in known:
+        return f"the text {problem}", "Write it without quotes"
+    hint = nearest(error["input"], known)
+    return problem, hint if hint.startswith("Did") else ""
 
 
 def _refused(error: ErrorDetails) -> Words:
@@ -85,7 +90,7 @@ def _refused(error: ErrorDetails) -> Words:
 
 
 def _bound(relation: str, limit: str) -> Callable[[ErrorDetails], Words]:
-    return lambda error: (f"{found(error['input'])} must be {relation} {error.get('ctx', {}).get(limit)}", "")
+    return lambda error: (f"{found(error['input'])} must be {relation} {error.get('ctx', {}).get(limit):g}", "")
 
 
 def _empty(error: ErrorDetails) -> Words:
