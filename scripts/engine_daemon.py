@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from engine_place import EngineError, Place, ask, say, version_at
+from engine_place import EngineError, Place, ask, live_pid, say, version_at
 
 ANSWER_TIMEOUT = 60.0
 MARKER = "lock"
@@ -73,6 +73,10 @@ def _start_daemon(place: Place) -> str:
     refuse_neighbour()
     place.run.mkdir(parents=True, exist_ok=True)
     place.pidfile.unlink(missing_ok=True)
+    containerd = place.run / "exec" / "containerd"
+    if live_pid(containerd / "containerd.pid", argument=str(containerd / "containerd.toml")) is None:
+        # A pid that became another process, or a zombie, would make dockerd wait for it in vain.
+        (containerd / "containerd.pid").unlink(missing_ok=True)
     command = daemon_command(place)
     with place.log.open("ab") as log:
         daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)

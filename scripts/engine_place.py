@@ -41,6 +41,16 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
+def live_pid(pidfile: Path, *, argument: str) -> int | None:
+    """Return the pid in a file if that process lives, is no zombie, and has this argument; else None."""
+    try:
+        number = int(pidfile.read_text())
+        command = Path(f"/proc/{number}/cmdline").read_bytes().split(b"\0")
+    except (OSError, ValueError):
+        return None
+    return number if argument.encode() in command else None
+
+
 @dataclass(frozen=True)
 class Place:
     """Where one private engine lives. Everything it makes is below `directory` and `run`."""
@@ -87,12 +97,7 @@ class Place:
 
     def pid(self) -> int | None:
         """Return the daemon's pid if that process lives and is this engine's, never just any process of that number."""
-        try:
-            number = int(self.pidfile.read_text())
-            command = Path(f"/proc/{number}/cmdline").read_bytes().split(b"\0")
-        except (OSError, ValueError):
-            return None
-        return number if str(self.pidfile).encode() in command else None
+        return live_pid(self.pidfile, argument=str(self.pidfile))
 
 
 def ask(path: Path, method: str, target: str, *, timeout: float = 10.0) -> Any:
