@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -153,7 +153,8 @@ class Journal:
             StoreError: a cached record differs from what the events say (`rebuild` mends it).
         """
         rows = self._rows("SELECT sequence, body, hash FROM event ORDER BY sequence", ())
-        result = chain.check((s, bytes(b), h) for s, b, h in rows)
+        with closing(rows):
+            result = chain.check(rows)
         folded = fold(self.events())
         for record in self.records():
             if folded.get(record.bottle) != record:
@@ -243,10 +244,13 @@ class Journal:
             elif json.loads(first[0])["evidence"].get("root") != root_id:
                 raise StoreError("this journal belongs to another state root", place=str(self.path))
 
-    def _rows(self, query: str, values: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+    def _rows(self, query: str, values: tuple[Any, ...]) -> Generator[tuple[Any, ...], None, None]:
         """Read on a connection of its own, so that a long walk neither blocks nor is blocked by writers."""
-        with self._guarded("read"), closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)) as reader:
+        with self._guarded("read"), closing(self._reader()) as reader:
             yield from reader.execute(query, values)
+
+    def _reader(self) -> sqlite3.Connection:
+        return sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, check_same_thread=False)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
