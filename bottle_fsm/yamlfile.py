@@ -13,9 +13,7 @@ and what holds for a key must stand at that key. That no alias can multiply its 
 from __future__ import annotations
 
 import math
-import os
 import re
-import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +22,7 @@ from typing import Any, Final, NoReturn
 import yaml
 
 from bottle_fsm.errors import ManifestError, Problem
+from bottle_fsm.smallfile import UnreadableError, read_small_file
 
 MAX_BYTES: Final = 1024 * 1024
 MAX_DEPTH: Final = 32
@@ -74,7 +73,10 @@ def load(path: Path) -> Document:
     Raises:
         ManifestError: the file cannot be read, or is refused; it lists each problem.
     """
-    data = _read(path)
+    try:
+        data = read_small_file(path, MAX_BYTES)
+    except UnreadableError as error:
+        raise _refusal(str(path), None, f"the file {error.reason}", "Give the path of a YAML file") from error
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -101,26 +103,6 @@ def loads(text: str, name: str) -> Document:
     if reader.problems:
         raise ManifestError(reader.problems)
     return Document(name=name, value=reader.value(), lines=reader.lines)
-
-
-def _read(path: Path) -> bytes:
-    """Return the bytes of a regular file of bounded size; a pipe or device is refused, it could block for ever."""
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(handle, "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise _refusal(str(path), None, "this is not a regular file", "Give the path of a YAML file")
-            data = file.read(MAX_BYTES + 1)
-    except FileNotFoundError as error:
-        raise _refusal(str(path), None, "there is no such file", "Check the path") from error
-    except IsADirectoryError as error:
-        raise _refusal(str(path), None, "this is a directory", "Give the path of a YAML file") from error
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise _refusal(str(path), None, f"the file cannot be read ({reason})") from error
-    if len(data) > MAX_BYTES:
-        raise _refusal(str(path), None, "the file is larger than 1 MiB", "Move long texts into files of their own")
-    return data
 
 
 def _check_text(text: str, name: str) -> None:

@@ -157,11 +157,15 @@ def _troubles(value: EnvValue, environ: Mapping[str, str]) -> list[tuple[str, st
     if value.secret:
         missing = [v.name for v in template.variables(value.from_) if not environ.get(v.name)]
     if missing:
-        default = "" if value.secret else f", or write ${{{missing[0]}:-default}}"
-        state = "not set or empty" if value.secret else "not set"
-        return [(f"the host variable `{name}` is {state}", f"Set it{default}") for name in missing]
+        return [_missing(name, secret=value.secret) for name in missing]
     objection = _objection(template.fill(value.from_, environ))
     return [] if objection is None else [(f"the value {objection}", "Give another value")]
+
+
+def _missing(name: str, *, secret: bool) -> tuple[str, str]:
+    if secret:
+        return f"the host variable `{name}` is not set or empty", "Set it"
+    return f"the host variable `{name}` is not set", f"Set it, or write ${{{name}:-default}}"
 
 
 def _objection(value: str) -> str | None:

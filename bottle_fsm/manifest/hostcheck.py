@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import ssl
-import stat
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ from bottle_fsm.manifest.hostpaths import host_path, skill_source
 from bottle_fsm.manifest.model import Agent, Reach
 from bottle_fsm.manifest.spec import BottleSpec
 from bottle_fsm.model import Host
+from bottle_fsm.smallfile import UnreadableError, read_small_file
 from bottle_fsm.yamlfile import Key, key_text
 
 __all__ = ["MAX_PROMPT_BYTES", "host_path", "skill_source", "validate_host"]
@@ -144,18 +144,11 @@ def _skill_hint(source: Path) -> str:
 
 
 def _read(path: Path, limit: int) -> tuple[bytes, str]:
-    """Return a regular file's bytes, or why there are none. A pipe is not waited for."""
+    """Return a file's bytes, or why there are none."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(handle, "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                return b"", "is not a regular file"
-            data = file.read(limit + 1)
-    except FileNotFoundError:
-        return b"", "does not exist"
-    except (OSError, ValueError) as error:
-        return b"", f"cannot be read ({getattr(error, 'strerror', error)})"
-    return (b"", f"is larger than {limit} bytes") if len(data) > limit else (data, "")
+        return read_small_file(path, limit), ""
+    except UnreadableError as error:
+        return b"", error.reason
 
 
 def _are_certificates(data: bytes) -> bool:

@@ -59,17 +59,11 @@ def page() -> str:
     return "\n".join([_INTRO, *(_section(where, model) for where, model in sections())])
 
 
-def sections() -> Iterator[tuple[str, type[BaseModel]]]:
-    """Yield every model of the manifest once, with the key path where it stands; parents come first."""
-    seen: set[type[BaseModel]] = set()
-    queue: list[tuple[str, type[BaseModel]]] = [("", Manifest)]
-    while queue:
-        where, model = queue.pop(0)
-        if model in seen:
-            continue
-        seen.add(model)
-        yield where, model
-        queue = [*_children(where, model), *queue]
+def sections(where: str = "", model: type[BaseModel] = Manifest) -> Iterator[tuple[str, type[BaseModel]]]:
+    """Yield every model of the manifest with the key path where it stands; parents come first."""
+    yield where, model
+    for path, child in _children(where, model):
+        yield from sections(path, child)
 
 
 def _children(where: str, model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:

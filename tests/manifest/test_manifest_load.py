@@ -14,6 +14,7 @@ from bottle_fsm import yamlfile
 from bottle_fsm.errors import ManifestError
 from bottle_fsm.manifest.load import Loaded, load_manifest
 from bottle_fsm.manifest.model import Rule
+from bottle_fsm.manifest.wording import word
 
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"
 SSH = {"host": "git.example.com", "user": "git", "identity_file": "~/.ssh/id", "known_host_key": HOST_KEY}
@@ -253,6 +254,13 @@ def test_reads_amounts_of_memory(tmp_path: Path, text: str, size: int) -> None:
 def test_marks_questions_as_secret(tmp_path: Path) -> None:
     value = load(tmp_path, changed("bottles/dev/env/KEY", "? Paste it")).manifest.bottles["dev"].env["KEY"]
     assert (value.secret, value.question) == (True, "Paste it")
+
+
+def test_passes_on_findings_that_it_has_no_words_for() -> None:
+    odd: Any = {"type": "never_heard_of", "msg": "Value is odd", "loc": ("name",), "input": 1}
+    assert word(odd) == ("value is odd", "")
+    odd["type"] = "value_error"
+    assert word(odd) == ("value is odd", "")
 
 
 def test_freezes_what_it_loaded(tmp_path: Path) -> None:

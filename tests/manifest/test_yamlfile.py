@@ -164,29 +164,29 @@ def refused_file(path: Path) -> str:
 
 def test_refuses_a_missing_file(tmp_path: Path) -> None:
     path = tmp_path / "none.yaml"
-    assert refused_file(path) == f"{path}: there is no such file. Check the path"
+    assert refused_file(path) == f"{path}: the file does not exist. Give the path of a YAML file"
 
 
 def test_refuses_a_directory(tmp_path: Path) -> None:
-    assert refused_file(tmp_path) == f"{tmp_path}: this is a directory. Give the path of a YAML file"
+    assert refused_file(tmp_path) == f"{tmp_path}: the file is a directory. Give the path of a YAML file"
 
 
 def test_refuses_a_pipe_without_waiting_for_it(tmp_path: Path) -> None:
     path = tmp_path / "pipe"
     os.mkfifo(path)
-    assert refused_file(path) == f"{path}: this is not a regular file. Give the path of a YAML file"
+    assert refused_file(path) == f"{path}: the file is not a regular file. Give the path of a YAML file"
 
 
 def test_refuses_an_unreadable_path(tmp_path: Path) -> None:
     path = tmp_path / ("x" * 300)
-    assert refused_file(path) == f"{path}: the file cannot be read (File name too long)."
+    assert refused_file(path) == f"{path}: the file cannot be read (File name too long). Give the path of a YAML file"
     assert "embedded null byte" in refused_file(Path("a\0b"))
 
 
 def test_refuses_a_file_over_one_mebibyte(tmp_path: Path) -> None:
     path = tmp_path / "big.yaml"
     path.write_bytes(b"#" * (yamlfile.MAX_BYTES + 1))
-    assert refused_file(path) == f"{path}: the file is larger than 1 MiB. Move long texts into files of their own"
+    assert refused_file(path) == f"{path}: the file is larger than 1 MiB. Give the path of a YAML file"
 
 
 def test_refuses_a_file_that_is_not_utf8(tmp_path: Path) -> None:
