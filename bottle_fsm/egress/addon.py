@@ -1,0 +1,284 @@
+"""The shim in mitmproxy: each deciding hook sets the refusal first and clears it only when everything allowed.
+
+An exception anywhere therefore leaves the refusal. Not its duty: what is allowed (see `verdict` and the guard).
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mitmproxy import dns, flow, http, tcp, tls
+from mitmproxy.connection import Client, Server
+from mitmproxy.proxy.server_hooks import ServerConnectionHookData
+
+from bottle_fsm.egress import content, refusals, verdict
+from bottle_fsm.egress.bounded_http import UNDECIDED, BodyBudget
+from bottle_fsm.egress.delivered import DeliveredTokens
+from bottle_fsm.egress.doors import Clearances
+from bottle_fsm.egress.gate import gate_answer
+from bottle_fsm.egress.hosts import normalise_host
+from bottle_fsm.egress.policy import EgressPolicy
+from bottle_fsm.egress.refusals import DecisionLog, Outcome
+from bottle_fsm.egress.scan import Answer, ScanClient
+from bottle_fsm.egress.settings import Address, Tokens
+from bottle_fsm.egress.verdict import Decision
+
+_NO_UPSTREAM: Final = "refused: not the guard"
+_HOP_HEADERS: Final = ("upgrade", "http2-settings", "proxy-authorization", "proxy-connection", "keep-alive")
+_GATE_URL_LIMIT: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Egress:
+    """What the addon works with: the policy, the guard and its address, the tokens, the log."""
+
+    policy: EgressPolicy
+    guard: Address
+    scans: ScanClient
+    tokens: DeliveredTokens
+    log: DecisionLog
+
+
+class EgressAddon:
+    """Decides about everything that passes the interceptor."""
+
+    name = "bottleegress"
+
+    def __init__(self, egress: Egress, clearances: Clearances, budget: BodyBudget) -> None:
+        self._egress = egress
+        self._clear = clearances
+        self._budget = budget
+
+    # --- the tunnel and its TLS ------------------------------------------------------------------------------------
+
+    def http_connect(self, flow: http.HTTPFlow) -> None:
+        """Decide about a CONNECT."""
+        flow.response = refusals.undecided()
+        client, request = flow.client_conn, flow.request
+        self._clear.forget(client.id)
+        decision = self._ready() or verdict.connect_verdict(
+            self._egress.policy, request.host, request.port, tls_to_proxy=client.tls_established
+        )
+        outcome = Outcome.of(decision)
+        if not decision.allow:
+            self._egress.log.write(flow, outcome)
+            flow.response = outcome.response(request.host)
+            return
+        host = normalise_host(request.host)
+        rule = self._egress.policy.match(host, request.port)
+        self._clear.tunnels[client.id] = (host, request.port, rule is None or rule.kind == "https")
+        flow.response = None
+
+    def tls_clienthello(self, data: tls.ClientHelloData) -> None:
+        """Decide about a TLS handshake of the agent; without clearance `ClearedTls` gives it no context."""
+        client = data.context.client
+        self._clear.tls.discard(client.id)
+        data.ignore_connection = False
+        target = self._clear.target(client.id)
+        decision = verdict.tls_verdict(self._egress.policy, target, data.client_hello.sni)
+        if decision.allow:
+            self._clear.tls.add(client.id)
+        else:
+            self._egress.log.tls_refused(target, decision)
+
+    def client_disconnected(self, client: Client) -> None:
+        """Forget what was cleared on a connection that has ended."""
+        self._clear.forget(client.id)
+        self._budget.drop(client.id)
+
+    # --- the request -----------------------------------------------------------------------------------------------
+
+    async def requestheaders(self, flow: http.HTTPFlow) -> None:
+        """Decide about a request's head: form, host, then the guard about URL and headers. The body comes after."""
+        flow.response = refusals.undecided()
+        flow.metadata.pop(UNDECIDED, None)
+        flow.metadata[refusals.STARTED] = time.monotonic()
+        outcome = await self._judge_head(flow)
+        if outcome.allow:
+            flow.metadata[UNDECIDED] = outcome.rule
+            return
+        flow.request.headers.pop("expect", None)
+        flow.response = outcome.response(flow.request.host)
+        self._egress.log.write(flow, outcome)
+
+    async def request(self, flow: http.HTTPFlow) -> None:
+        """Decide about the whole request; only here a refusal is ever taken back."""
+        rule = flow.metadata.get(UNDECIDED)
+        if flow.response is None:
+            flow.response = refusals.undecided()
+        if rule is None:
+            return
+        outcome = await self._judge_body(flow, rule)
+        self._egress.log.write(flow, outcome)
+        if outcome.allow:
+            self._send_by_guard(flow)
+            flow.response = None
+        else:
+            flow.response = outcome.response(flow.request.host)
+
+    def responseheaders(self, flow: http.HTTPFlow) -> None:
+        """Stream every response, so that its size costs no memory."""
+        if flow.response is not None:
+            flow.response.stream = True
+
+    async def _judge_head(self, flow: http.HTTPFlow) -> Outcome:
+        if flow.error is not None:
+            return Outcome(allow=False, status=400, reason="malformed_request")
+        if (unready := self._ready()) is not None:
+            return Outcome.of(unready)
+        decision = verdict.request_verdict(self._egress.policy, self._facts(flow))
+        if not decision.allow:
+            return Outcome.of(decision)
+        token = self._tokens().scan
+        if decision.rule == verdict.GATE_RULE:
+            target = flow.request.path[:_GATE_URL_LIMIT]
+            status, body = await gate_answer(self._egress.policy, self._egress.scans, target, token)
+            return Outcome(allow=False, status=status, rule=verdict.GATE_RULE, reason="answered_here", body=body)
+        if _announced(flow.request) > content.MAX_BODY:
+            return Outcome(allow=False, status=413, rule=decision.rule, reason="body_too_large")
+        _strip_hop_headers(flow.request)
+        flow.request.host = normalise_host(flow.request.host)
+        url = f"{flow.request.scheme}://{flow.request.host}:{flow.request.port}{flow.request.path}"
+        answer = await self._egress.scans.url(url, token)
+        if answer.allow:
+            answer = await self._egress.scans.text(_text_of(flow.request.headers), token)
+        return _outcome(answer, decision.rule, "guard_refused")
+
+    async def _judge_body(self, flow: http.HTTPFlow, rule: str) -> Outcome:
+        request = flow.request
+        try:
+            body = content.decoded(request.raw_content or b"", request.headers.get_all("content-encoding"))
+        except content.ContentError as error:
+            return Outcome(allow=False, status=error.status, rule=rule, reason=error.reason)
+        text = body.decode("latin-1") + (_text_of(request.trailers) if request.trailers else "")
+        if not text:
+            return Outcome(allow=True, status=200, rule=rule)
+        return _outcome(await self._egress.scans.text(text, self._tokens().scan), rule, "guard_refused_body")
+
+    def _facts(self, flow: http.HTTPFlow) -> verdict.Request:
+        request, client = flow.request, flow.client_conn
+        return verdict.Request(
+            scheme=request.scheme,
+            host=request.host,
+            port=request.port,
+            connect=self._clear.target(client.id),
+            tls=client.tls_established,
+            sni=client.sni if client.id in self._clear.tls else None,
+            authority=request.authority,
+            hosts=tuple(request.headers.get_all("host")),
+            method=request.method,
+            path=request.path,
+            http2=request.is_http2,
+        )
+
+    def _ready(self) -> Decision | None:
+        return None if self._egress.tokens.get() else Decision(allow=False, reason="not_ready")
+
+    def _tokens(self) -> Tokens:
+        tokens = self._egress.tokens.get()
+        if tokens is None:
+            raise RuntimeError("asked for tokens before they were delivered")
+        return tokens
+
+    # --- the way out -----------------------------------------------------------------------------------------------
+
+    def _send_by_guard(self, flow: http.HTTPFlow) -> None:
+        server = Server(address=(flow.request.host, flow.request.port))
+        server.via = ("http", (self._egress.guard.host, self._egress.guard.port))
+        flow.server_conn = server
+
+    def server_connect(self, data: ServerConnectionHookData) -> None:
+        """Let no connection be made but to the guard."""
+        data.server.error = _NO_UPSTREAM
+        if data.server.address == (self._egress.guard.host, self._egress.guard.port):
+            self._clear.upstream.add(data.server.id)
+            data.server.error = None
+
+    def server_disconnected(self, data: ServerConnectionHookData) -> None:
+        """Forget a connection to the guard that has ended."""
+        self._clear.upstream.discard(data.server.id)
+
+    def http_connect_upstream(self, flow: http.HTTPFlow) -> None:
+        """Give the guard its token, on connections that were cleared only; without it the guard refuses."""
+        flow.request.headers.pop("proxy-authorization", None)
+        if flow.server_conn.id in self._clear.upstream:
+            flow.request.headers["Proxy-Authorization"] = f"Bearer {self._tokens().proxy}"
+
+    # --- what the bounded HTTP layer has to refuse -----------------------------------------------------------------
+
+    def body_too_large(self, flow: http.HTTPFlow) -> http.Response:
+        """Return and record the answer to a body above the limit."""
+        rule = str(flow.metadata.pop(UNDECIDED, ""))
+        outcome = Outcome(allow=False, status=413, rule=rule, reason="body_too_large")
+        self._egress.log.write(flow, outcome)
+        return outcome.response(flow.request.host)
+
+    def upstream_failed(self, flow: http.HTTPFlow, message: str) -> http.Response:
+        """Return and record the answer when the guard let no connection be made."""
+        refused = "refused HTTP CONNECT request: 403" in message
+        rule = str(flow.metadata.get(UNDECIDED, ""))
+        reason = "guard_refused_tunnel" if refused else "upstream_unreachable"
+        outcome = Outcome(allow=False, status=403 if refused else 502, rule=rule, reason=reason, by="guard")
+        self._egress.log.write(flow, outcome)
+        return outcome.response(flow.request.host)
+
+    # --- doors that lead nowhere: no layer for them is ever built, and if one were, nothing passes it --------------
+
+    def tcp_start(self, flow: tcp.TCPFlow) -> None:
+        """Refuse raw TCP; its connection is then refused by `server_connect`, too."""
+        flow.error = _killed()
+
+    def tcp_message(self, flow: tcp.TCPFlow) -> None:
+        """Let no byte of raw TCP pass."""
+        flow.messages[-1].content = b""
+
+    def dns_request(self, flow: dns.DNSFlow) -> None:
+        """Refuse DNS."""
+        flow.error = _killed()
+
+    def websocket_start(self, flow: http.HTTPFlow) -> None:
+        """Refuse WebSockets."""
+        flow.kill()
+
+    def websocket_message(self, flow: http.HTTPFlow) -> None:
+        """Let no WebSocket message pass."""
+        if flow.websocket is not None:
+            flow.websocket.messages[-1].drop()
+
+
+def _killed() -> Any:
+    return flow.Error(flow.Error.KILLED_MESSAGE)
+
+
+def _outcome(answer: Answer, rule: str, reason: str) -> Outcome:
+    if answer.failure:
+        return Outcome(allow=False, status=502, rule=rule, reason=answer.failure, by="guard")
+    if not answer.allow:
+        return Outcome(allow=False, status=403, rule=rule, reason=reason, by="guard", findings=answer.rules)
+    return Outcome(allow=True, status=200, rule=rule, by="guard")
+
+
+def _announced(request: http.Request) -> int:
+    """Return the body length that a request announces; a malformed one was refused by mitmproxy before."""
+    text = request.headers.get("content-length", "0")
+    return int(text) if text.isascii() and text.isdigit() else 0
+
+
+def _text_of(headers: Any) -> str:
+    return "\n".join(f"{name.decode('latin-1')}: {value.decode('latin-1')}" for name, value in headers.fields)
+
+
+def _strip_hop_headers(request: http.Request) -> None:
+    """Take away what only concerns this hop: a request to upgrade the connection never reaches a server."""
+    for name in _HOP_HEADERS:
+        request.headers.pop(name, None)
+    kept = [
+        word
+        for word in ",".join(request.headers.get_all("connection")).split(",")
+        if word.strip().lower() not in {"", "upgrade", "http2-settings", "keep-alive"}
+    ]
+    request.headers.pop("connection", None)
+    if kept:
+        request.headers["Connection"] = ",".join(kept)

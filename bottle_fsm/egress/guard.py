@@ -1,0 +1,103 @@
+"""The built-in guard, as a process: `python -m bottle_fsm.egress.guard --config FILE`.
+
+Reads its sealed files, opens the proxy port and the scan port on the given address, and serves until SIGTERM. Not its
+duty: deciding (see `guard_connect` and `guard_scan`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from bottle_fsm.egress import wire
+from bottle_fsm.egress.guard_connect import ConnectProxy
+from bottle_fsm.egress.guard_scan import Limits, ScanApi
+from bottle_fsm.egress.jsonlines import JsonLines
+from bottle_fsm.egress.policy import EgressPolicy
+from bottle_fsm.egress.sealed import SealedFiles, SealError
+from bottle_fsm.egress.settings import Address, SettingsError, Tokens, address_of, expect_keys, number_of, text_of
+
+_LIMITS = ("requests_per_minute", "burst", "max_body_bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class GuardSettings:
+    """What the guard was given: where to listen, the policy, its tokens and limits."""
+
+    proxy: Address
+    scan: Address
+    policy: EgressPolicy
+    tokens: Tokens
+    limits: Limits
+
+
+def load(config: Path) -> GuardSettings:
+    """Read the settings from their sealed files.
+
+    Raises:
+        SealError: a file is missing, changed or malformed.
+        SettingsError: the settings make no sense.
+        ValueError: the policy is none.
+    """
+    files = SealedFiles.beside(config)
+    value = files.read_object(str(config))
+    expect_keys(
+        value, {"version", "proxy", "scan", "policy_file", "policy_sha256", "tokens_file", "limits"}, str(config)
+    )
+    number_of(value, "version", low=1, high=1)
+    expect_keys(value["limits"], set(_LIMITS), "limits")
+    policy = EgressPolicy.from_json(files.read(text_of(value, "policy_file")).decode())
+    if policy.digest() != value["policy_sha256"]:
+        raise SettingsError("policy_sha256: differs from the policy's digest")
+    return GuardSettings(
+        proxy=address_of(value["proxy"], "proxy"),
+        scan=address_of(value["scan"], "scan"),
+        policy=policy,
+        tokens=Tokens.of(files.read_object(text_of(value, "tokens_file"))),
+        limits=Limits(**{name: number_of(value["limits"], name, low=1, high=1 << 30) for name in _LIMITS}),
+    )
+
+
+async def serve(settings: GuardSettings, log: JsonLines) -> None:
+    """Serve both ports until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stop.set)
+    proxy = ConnectProxy(settings.policy, settings.tokens, log)
+    scan = ScanApi(settings.policy, settings.tokens, log, limits=settings.limits)
+    servers = [
+        await asyncio.start_server(proxy.serve, settings.proxy.host, settings.proxy.port, limit=wire.MAX_HEAD),
+        await asyncio.start_server(scan.serve, settings.scan.host, settings.scan.port, limit=wire.MAX_HEAD),
+    ]
+    log.write("startup", policy=settings.policy.digest(), launch=settings.policy.launch)
+    await stop.wait()
+    for server in servers:
+        server.close()
+    log.write("shutdown")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the guard; return its exit code: 0 after a signal, 1 when it could not start."""
+    parser = argparse.ArgumentParser(prog="bottle-fsm-guard")
+    parser.add_argument("--config", required=True, type=Path)
+    config = parser.parse_args(argv).config
+    os.umask(0o077)
+    try:
+        asyncio.run(serve(load(config), JsonLines()))
+    except (SealError, SettingsError, ValueError) as error:
+        sys.stderr.write(f"guard: {error}\n")
+        return 1
+    except OSError as error:
+        sys.stderr.write(f"guard: cannot listen: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

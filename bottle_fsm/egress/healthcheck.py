@@ -1,0 +1,59 @@
+"""Asks a sidecar for its health: `python -m bottle_fsm.egress.healthcheck URL`.
+
+Prints the answer, and exits 0 only when its status is `ok` or `healthy`. It serves the container's health check and the
+launcher's exec; the answer is printed in either case, so that the launcher can read the CA's fingerprint early.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import sys
+from typing import Final
+from urllib.parse import urlsplit
+
+TIMEOUT: Final = 4.0
+MAX_ANSWER: Final = 64 * 1024
+
+
+def ask(url: str) -> dict[str, object]:
+    """Return the health answer of a sidecar.
+
+    Raises:
+        OSError: it does not answer.
+        ValueError: the URL or the answer makes no sense.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "http" or not parts.hostname:
+        raise ValueError("a health URL is http://ADDRESS:PORT/health")
+    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=TIMEOUT)
+    try:
+        connection.request("GET", parts.path)
+        response = connection.getresponse()
+        value = json.loads(response.read(MAX_ANSWER))
+    except http.client.HTTPException as error:
+        raise ValueError(type(error).__name__) from None
+    finally:
+        connection.close()
+    if response.status != 200 or not isinstance(value, dict):  # noqa: PLR2004 - the one status of a health answer
+        raise ValueError(f"answered {response.status}")
+    return value
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the health answer; return 0 when the sidecar is well."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if len(arguments) != 1:
+        sys.stderr.write("usage: healthcheck URL\n")
+        return 1
+    try:
+        value = ask(arguments[0])
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f"healthcheck: {error}\n")
+        return 1
+    sys.stdout.write(json.dumps(value) + "\n")
+    return 0 if value.get("status") in {"ok", "healthy"} else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+"""Fixtures of the egress tests: the sidecars' own environment, a CA, test servers, running sidecars."""
+
+from __future__ import annotations
+
+import fcntl
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from egress_sidecars import VENV, Authority, Stack, World, make_world
+
+REQUIREMENTS = ("mitmproxy>=11,<13", "detect-secrets>=1.5", "coverage>=7.10")
+
+
+@pytest.fixture(scope="session")
+def sidecar_venv() -> Path:
+    """Return the environment that the sidecars run in; made once, like the image, with mitmproxy's own pins."""
+    VENV.parent.mkdir(exist_ok=True)
+    ready = VENV / "ready"
+    with (VENV.parent / "sidecar-venv.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not ready.exists():
+            base = getattr(sys, "_base_executable", sys.executable)
+            subprocess.run([base, "-m", "venv", "--clear", str(VENV)], check=True)
+            subprocess.run([VENV / "bin" / "pip", "install", "-q", *REQUIREMENTS], check=True)
+            ready.touch()
+    return VENV
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority.make(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="session")
+def world(authority: Authority) -> Iterator[World]:
+    made = make_world(authority)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def stack(
+    sidecar_venv: Path, authority: Authority, world: World, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stack]:
+    """Running sidecars that tests share; a test that stops one takes `fresh` instead."""
+    made = Stack(tmp_path_factory.mktemp("stack"), world.policy, authority)
+    try:
+        made.start_guard()
+        made.start_interceptor()
+        yield made
+    finally:
+        made.stop()
+
+
+@pytest.fixture
+def fresh(sidecar_venv: Path, authority: Authority, world: World, tmp_path: Path) -> Iterator[Stack]:
+    """Sidecars of one test alone; the test starts them."""
+    made = Stack(tmp_path, world.policy, authority)
+    try:
+        yield made
+    finally:
+        made.stop()
