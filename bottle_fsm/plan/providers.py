@@ -24,7 +24,8 @@ class Provider:
         skills: absolute directory inside; each skill is a directory below it.
         hosts: hosts that it needs for itself, allowed without being asked for. The first one is its model's.
         command: what `attach` runs when the manifest names no command.
-        flags: what makes it work unattended; the bottle is the sandbox, so its own questions add nothing.
+        flags: what makes it work unattended; the bottle is the sandbox, so its own questions add nothing. They are
+            added to `command` only, never to one that the manifest spells out.
         env: variables that quieten what the bottle refuses anyway (updates, telemetry).
     """
 

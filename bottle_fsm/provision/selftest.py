@@ -1,14 +1,156 @@
-"""The egress self-test, from inside the bottle."""
+"""The egress self-test, from inside the bottle: what is allowed would be, everything else fails, and fails fast.
+
+Allow rules are asked for by verdict, so nothing is sent anywhere. Direct paths are tried for real, towards addresses
+that belong to nobody (RFC 5737) and towards the bottle's own neighbours. Not its duty: trust (`trustgate`).
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
 
 from bottle_fsm.bottle import Bottle
+from bottle_fsm.errors import GateError
+from bottle_fsm.model import Json
+from bottle_fsm.naming import ROLE_INTERCEPTOR
+from bottle_fsm.places import DENIED_PROBE_HOST, UNUSABLE_DNS
 from bottle_fsm.plan.bottle_plan import BottlePlan
+from bottle_fsm.provision.probe_scripts import PROBE, Kind
+from bottle_fsm.provision.shell import checked
 from bottle_fsm.steps import Steps
+
+STEP: Final = "selftest"
+EVIDENCE: Final = "selftest"
+PLACE: Final = "egress self-test"
+TIMEOUT: Final = 60.0
+
+DIRECT_MS: Final = 2000
+"""A direct path must fail within this time: a tool that tries it shall not seem to hang."""
+REFUSAL_MS: Final = 1000
+WILD_LABEL: Final = "bottle-selftest"
+"""The made-up name below a wildcard's suffix."""
+
+PUBLIC_ADDRESS: Final = "198.51.100.1:443"
+PUBLIC_RESOLVER: Final = "198.51.100.53:53"
+METADATA: Final = "169.254.169.254:80"
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One thing to try inside; `within` is how many milliseconds a failure may take, 0 where it is no matter."""
+
+    name: str
+    kind: Kind
+    target: str
+    expected: str
+    within: int = 0
 
 
 def run_selftest(bottle: Bottle, plan: BottlePlan, probes: Mapping[str, str], steps: Steps) -> None:
-    """Test from inside that the allowed is allowed and everything else fails."""
-    raise NotImplementedError
+    """Try everything and record a row for each: `probe`, `target`, `expected`, `got`, `ok`, `ms`.
+
+    `ok` is None where the image has nothing to try it with; `got` says so. `probes` maps what an address is to
+    `host:port`; a backend without an interceptor is tested with direct paths alone, and not at all when it names none.
+
+    Raises:
+        GateError: a row failed.
+    """
+    wanted = planned_probes(plan, probes)
+    if not wanted:
+        steps.skip(STEP, reason="this backend controls no egress")
+        return
+    with steps.act(STEP, cause="nothing is handed over untested", role="agent") as step:
+        rows = _run(bottle, wanted, steps)
+        late = [p for p, row in zip(wanted, rows, strict=True) if row["got"].startswith("late: ")]
+        if late:
+            # a busy machine may stretch one try; the same probe late twice is a finding
+            again = {row["probe"]: row for row in _run(bottle, late, steps)}
+            rows = [again.get(row["probe"], row) for row in rows]
+        step.evidence(EVIDENCE, rows)
+    failed = [row for row in rows if row["ok"] is False]
+    if failed:
+        named = "; ".join(
+            f"{row['probe']} ({row['target']}): expected {row['expected']}, {row['got']}" for row in failed
+        )
+        hint = "The bottle is not handed over: `bottle-fsm audit` shows all rows"
+        raise GateError(f"{len(failed)} of {len(rows)} probes failed: {named}", place=PLACE, hint=hint)
+
+
+def planned_probes(plan: BottlePlan, probes: Mapping[str, str]) -> list[Probe]:
+    """Return every probe for a plan; none when it has neither an interceptor nor addresses of its own to test."""
+    intercepted = any(o.role == ROLE_INTERCEPTOR for o in plan.objects)
+    if not intercepted and not probes:
+        return []
+    return (_verdict_probes(plan) + _refusal_probes() if intercepted else []) + _direct_probes(probes)
+
+
+def _verdict_probes(plan: BottlePlan) -> list[Probe]:
+    asked = [*plan.policy.get("allow", []), *plan.policy.get("ssh", [])]
+    targets = [f"{_concrete(host)}:{port}" for host, port in asked]
+    return [Probe(f"allow rule {target}", "verdict", target, "allow") for target in targets]
+
+
+def _refusal_probes() -> list[Probe]:
+    target = f"{DENIED_PROBE_HOST}:443"
+    return [
+        Probe("verdict on a host without a rule", "verdict", target, "deny"),
+        Probe("host without a rule, HTTPS", "connect", target, "refused", REFUSAL_MS),
+        Probe("host without a rule, HTTP", "plain", f"{DENIED_PROBE_HOST}:80", "refused", REFUSAL_MS),
+    ]
+
+
+def _direct_probes(probes: Mapping[str, str]) -> list[Probe]:
+    resolver = f"{UNUSABLE_DNS}:53"
+    targets = {
+        **probes,
+        "public address, direct": PUBLIC_ADDRESS,
+        "metadata address": METADATA,
+        "the bottle's resolver, TCP": resolver,
+        "a public resolver, TCP": PUBLIC_RESOLVER,
+    }
+    return [
+        *(Probe(name, "tcp", target, "unreachable", DIRECT_MS) for name, target in targets.items()),
+        Probe("the bottle's resolver, UDP", "dns", resolver, "no answer", DIRECT_MS),
+        Probe("a public resolver, UDP", "dns", PUBLIC_RESOLVER, "no answer", DIRECT_MS),
+        Probe("a public name", "name", DENIED_PROBE_HOST, "no address", DIRECT_MS),
+    ]
+
+
+def _concrete(host: str) -> str:
+    return f"{WILD_LABEL}.{host[2:]}" if host.startswith("*.") else host
+
+
+def _run(bottle: Bottle, probes: list[Probe], steps: Steps) -> list[Json]:
+    arguments = [f"{number} {probe.kind} {probe.target}" for number, probe in enumerate(probes)]
+    timeout = max(1.0, min(TIMEOUT, steps.remaining()))
+    result = checked(bottle, PROBE, *arguments, what=PLACE, timeout=timeout)
+    answers = _answers(result.stdout.decode(errors="replace"))
+    return [judge(probe, answers.get(number)) for number, probe in enumerate(probes)]
+
+
+def _answers(text: str) -> dict[int, Json]:
+    """Read one JSON object a line; a line that is none is no answer, and a probe without an answer fails."""
+    found: dict[int, Json] = {}
+    for line in text.splitlines():
+        try:
+            value = json.loads(line)
+            found[int(value["probe"])] = {"got": str(value["got"]), "ms": int(value["ms"])}
+        except (ValueError, KeyError, TypeError):
+            continue
+    return found
+
+
+def judge(probe: Probe, answer: Json | None) -> Json:
+    """Make the row of a probe: exactly the expected answer, in time, is a success."""
+    row = {"probe": probe.name, "target": probe.target, "expected": probe.expected}
+    if answer is None:
+        return {**row, "got": "nothing: the probe did not end", "ok": False, "ms": 0}
+    got, milliseconds = answer["got"], answer["ms"]
+    if got.startswith("untested"):
+        return {**row, "got": got, "ok": None, "ms": milliseconds}
+    fine = got == probe.expected or got.startswith(f"{probe.expected}:")
+    late = fine and 0 < probe.within < milliseconds
+    told = f"late: {got} after {milliseconds} ms" if late else got
+    return {**row, "got": told, "ok": fine and not late, "ms": milliseconds}

@@ -1,12 +1,130 @@
-"""The trust gate: a verified TLS request through the interceptor with every tool present."""
+"""The trust gate: every tool that is present proves that it goes through the interceptor and verifies its certificate.
+
+The interceptor answers the gate's name itself, so the proof needs no internet and sends nothing. Not its duty: giving
+trust (`ca`).
+"""
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
+from typing import Final
+
 from bottle_fsm.bottle import Bottle
+from bottle_fsm.errors import GateError
 from bottle_fsm.model import Json
+from bottle_fsm.places import CA_BUNDLE_PATH, GATE_HOST
+from bottle_fsm.provision.gate_script import TOOL_MARK, gate_script
+from bottle_fsm.provision.shell import checked
 from bottle_fsm.steps import Steps
+
+STEP: Final = "trust_gate"
+EVIDENCE: Final = "trust_matrix"
+PLACE: Final = "trust gate"
+TIMEOUT: Final = 90.0
+_DETAIL: Final = 200
+
+ANSWERED_BY_TEXT: Final = {
+    "git": ("not found", "is this a git repository"),
+    "pip": ("HTTP error 404", "404 Client Error"),
+    "npm": ("E404", "PONG"),
+    "cargo": ("404", "missing field `dl`"),
+    "go": ("404 Not Found",),
+}
+"""Tools that cannot print an answer: what they say when the gate's own answer reached them over verified TLS."""
+
+TRUST_TROUBLE: Final = ("ssl", "certificate", "x509", "tls", "unable to get local issuer", "pkix", "ca cert")
+
+REMEDIES: Final = {
+    "git": f"git config --system http.sslCAInfo {CA_BUNDLE_PATH}; is git built with its own certificates?",
+    "node": "use Node 22.21 or 24 and later: older ones ignore NODE_USE_ENV_PROXY",
+    "npm": f"set cafile={CA_BUNDLE_PATH} in an npmrc of the image",
+    "pip": f"set cert = {CA_BUNDLE_PATH} in /etc/pip.conf of the image",
+    "python-requests": "let nothing in the image unset REQUESTS_CA_BUNDLE",
+    "java": "import the CA with keytool: does the image's JDK have a writable cacerts?",
+    "wget": "use GNU wget with OpenSSL or GnuTLS; busybox wget verifies nothing",
+}
+_REMEDY: Final = (
+    "make the tool read the system's certificate store and the proxy variables, or remove it from the image"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one tool left: exit code, version, output (both streams)."""
+
+    tool: str
+    code: int
+    version: str
+    output: str
 
 
 def run_gate(bottle: Bottle, *, steps: Steps, expect_launch: str) -> list[Json]:
-    """Prove trust with every tool that is present; return the matrix."""
-    raise NotImplementedError
+    """Prove trust with every tool that is present; return the matrix, one row a tool.
+
+    Raises:
+        GateError: a tool that is present failed, or none is present that could prove anything.
+    """
+    with steps.act(STEP, cause="nothing is handed over untested", role="agent") as step:
+        timeout = max(1.0, min(TIMEOUT, steps.remaining()))
+        result = checked(bottle, gate_script(), what=PLACE, timeout=timeout)
+        matrix = [_row(answer, expect_launch) for answer in parse(result.stdout.decode(errors="replace"))]
+        step.evidence(EVIDENCE, matrix)
+    _judge(matrix)
+    return matrix
+
+
+def parse(text: str) -> list[Answer]:
+    """Read the script's output: for each tool a line `mark tool code version`, then its output until the next mark."""
+    answers = []
+    for block in text.split(TOOL_MARK)[1:]:
+        head, _, output = block.partition("\n")
+        tool, code, version = [*head.strip().split(" ", 2), "", ""][:3]
+        answers.append(Answer(tool, int(code) if code.isdigit() else -1, version.strip(), output.strip()))
+    return answers
+
+
+def proves(answer: Answer, launch: str) -> bool:
+    """Tell whether a tool's output shows that the gate of this launch answered it. Everything else is a failure."""
+    texts = ANSWERED_BY_TEXT.get(answer.tool)
+    if texts is not None:
+        lowered = answer.output.lower()
+        return any(t.lower() in lowered for t in texts) and not any(t in lowered for t in TRUST_TROUBLE)
+    return answer.code == 0 and any(_is_gate_answer(line, launch) for line in answer.output.splitlines())
+
+
+def _is_gate_answer(line: str, launch: str) -> bool:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(value, dict) and value.get("gate") == "ok" and value.get("launch") == launch
+
+
+def _row(answer: Answer, launch: str) -> Json:
+    ok = proves(answer, launch)
+    detail = f"{GATE_HOST} answered, certificate verified" if ok else _failure(answer)
+    remedy = "" if ok else REMEDIES.get(answer.tool, _REMEDY)
+    return {"tool": answer.tool, "version": answer.version, "ok": ok, "detail": detail, "remedy": remedy}
+
+
+def _failure(answer: Answer) -> str:
+    """Return the last lines that a failing tool wrote, printable and short."""
+    text = " / ".join(line.strip() for line in answer.output.splitlines()[-3:] if line.strip())
+    clean = "".join(character if character.isprintable() else "?" for character in text)[:_DETAIL]
+    return f"exit code {answer.code}: {clean or 'no output'}"
+
+
+def _judge(matrix: list[Json]) -> None:
+    failed = [row for row in matrix if not row["ok"]]
+    if failed:
+        first = failed[0]
+        names = ", ".join(row["tool"] for row in failed)
+        raise GateError(
+            f"not trusted or not proxied: {names} ({first['tool']}: {first['detail']})",
+            place=PLACE,
+            hint=f"For {first['tool']}: {first['remedy']}",
+        )
+    if not matrix:
+        hint = "Put at least one of curl, wget or python3 into the image"
+        raise GateError("the image has no tool that could prove anything", place=PLACE, hint=hint)
