@@ -1,0 +1,97 @@
+"""LiveTable: the table that follows launches on a terminal, with the story scrolling above it. The only importer of rich."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from bottle_fsm.cli.story import Line, Story, Tone
+from bottle_fsm.model import Event
+from bottle_fsm.safetext import safe
+from bottle_fsm.store import kinds
+
+_STYLES: Final[dict[Tone, str]] = {"plain": "", "good": "green", "bad": "red", "quiet": "dim"}
+_STEPS: Final = frozenset({kinds.STEP_INTENT, kinds.INTENT, kinds.UNDO_INTENT})
+_PER_SECOND: Final = 8
+
+
+@dataclass
+class _Row:
+    state: str = "…"
+    step: str = ""
+    since: float = field(default_factory=time.monotonic)
+
+
+class LiveTable:
+    """A row for each bottle: its name, its state, what happens now, and for how long."""
+
+    def __init__(self, story: Story, bottles: Sequence[str], *, console: Console | None = None) -> None:
+        self._story = story
+        self._rows = {bottle: _Row() for bottle in bottles}
+        self._note = ""
+        self._console = console or Console(stderr=True, highlight=False)
+        self._live = self._begin()
+
+    def event(self, event: Event) -> None:
+        """Let the row follow, and print the event's lines above the table."""
+        row = self._rows.setdefault(event.bottle, _Row())
+        if event.kind in _STEPS:
+            row.step = str(event.evidence.get("step") or event.trigger)
+            row.since = time.monotonic()
+        if event.kind in {kinds.DONE, kinds.SKIPPED, kinds.DECLARED}:
+            row.state, row.step = event.dest, ""
+        for line in self._story.tell(event):
+            self._console.print(_text(line))
+
+    def progress(self, bottle: str, text: str) -> None:
+        """Show it as the row's step."""
+        self._rows.setdefault(bottle, _Row()).step = text
+
+    def say(self, text: str) -> None:
+        """Print a line above the table."""
+        self._console.print(Text(text))
+
+    def note(self, text: str) -> None:
+        """Show a line below the table from its next refresh on: a signal handler cannot wait for the console."""
+        self._note = text
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Take the table away while a question stands on the terminal."""
+        self._live.stop()
+        try:
+            yield
+        finally:
+            self._live = self._begin()
+
+    def close(self) -> None:
+        """Take the table away; what was printed stays, and so does the note."""
+        self._live.stop()
+        if self._note:
+            self._console.print(Text(safe(self._note)))
+
+    def __rich__(self) -> RenderableType:
+        """Draw the table as of now."""
+        table = Table.grid(padding=(0, 2))
+        for bottle, row in self._rows.items():
+            elapsed = f"{time.monotonic() - row.since:.0f} s"
+            table.add_row(Spinner("dots"), safe(bottle), Text(safe(row.state), "bold"), Text(safe(row.step)), elapsed)
+        return Group(table, Text(safe(self._note), "yellow")) if self._note else table
+
+    def _begin(self) -> Live:
+        live = Live(self, console=self._console, refresh_per_second=_PER_SECOND, transient=True)
+        live.start()
+        return live
+
+
+def _text(line: Line) -> Text:
+    return Text(line.text, _STYLES[line.tone])

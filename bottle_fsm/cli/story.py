@@ -1,0 +1,156 @@
+"""Story: what a committed event says to a person. Pure: events in, lines out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from bottle_fsm.model import Event, Json
+from bottle_fsm.safetext import safe, safe_block
+from bottle_fsm.store import kinds
+
+Tone = Literal["plain", "good", "bad", "quiet"]
+_MENDING: Final = frozenset({"repair", "revise"})
+_TABLES: Final = {"trust_matrix": ("trust", "tool"), "selftest": ("self-test", "probe")}
+_HIDDEN: Final = frozenset({"ok", "remedy"})
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line for a person, already harmless for a terminal."""
+
+    text: str
+    tone: Tone = "plain"
+
+
+class Story:
+    """Tells the events of one process run; remembers what was told already.
+
+    `steps` tells every sub-step; without it only those of repairs, whose causes matter.
+    """
+
+    def __init__(self, *, steps: bool) -> None:
+        self._steps = steps
+        self._mending: set[str] = set()
+        self._fingerprints: dict[str, str] = {}
+        self._tellers: Mapping[str, Callable[[Event], list[Line]]] = {
+            kinds.DECLARED: self._declared,
+            kinds.DONE: self._moved,
+            kinds.SKIPPED: self._moved,
+            kinds.STEP_DONE: self._step,
+            kinds.STEP_SKIPPED: self._step_skipped,
+            kinds.FAILED: self._failed,
+            kinds.KEPT: self._kept,
+            kinds.OBSERVED: self._observed,
+            kinds.UNDO_DONE: self._undone,
+            kinds.UNDO_FAILED: self._undo_failed,
+        }
+
+    def tell(self, event: Event) -> list[Line]:
+        """Return the lines that an event is worth; often none."""
+        teller = self._tellers.get(event.kind)
+        lines = teller(event) if teller else []
+        name = safe(event.bottle)
+        return [Line(f"{name}  {line.text}", line.tone) for line in (*lines, *self._findings(event))]
+
+    # -- moves -------------------------------------------------------------------------------------------------------
+
+    def _declared(self, event: Event) -> list[Line]:
+        backend = event.evidence.get("backend", "")
+        return [Line(f"launch {safe(event.launch)} begins, backend {safe(backend)}")]
+
+    def _moved(self, event: Event) -> list[Line]:
+        if event.trigger in _MENDING:
+            self._mending.add(event.bottle)
+            return [Line(f"{event.trigger}: {safe(event.cause)}")]
+        if event.kind == kinds.SKIPPED:
+            return [Line(f"{safe(event.dest):<12} skipped: {safe(event.cause)}", "quiet")]
+        return [Line(f"{safe(event.dest):<12} {seconds(event.duration):>8}", "good")]
+
+    def _failed(self, event: Event) -> list[Line]:
+        wait = event.evidence.get("retry_in")
+        again = f"\n    attempt {event.attempt + 1} follows in {float(wait):.1f} s" if wait else ""
+        where = f"{safe(event.dest)} attempt {event.attempt} failed"
+        return [Line(f"{where}: {safe_block(event.cause)}{again}", "bad")]
+
+    def _kept(self, event: Event) -> list[Line]:
+        return [Line(f"kept as it is, in the state {safe(event.source)}")]
+
+    def _observed(self, event: Event) -> list[Line]:
+        if "settled" in event.evidence:
+            return [Line(f"settled what an earlier run left open: {safe(event.cause)}", "quiet")]
+        return [Line(safe(event.cause), "quiet")] if "looks" in event.evidence else []
+
+    # -- steps -------------------------------------------------------------------------------------------------------
+
+    def _step(self, event: Event) -> list[Line]:
+        if not self._steps and event.bottle not in self._mending:
+            return []
+        name, cause = safe(event.evidence.get("step", "")), safe(event.cause)
+        return [Line(f"    {name} ({cause}) {seconds(event.duration)}", "quiet")]
+
+    def _step_skipped(self, event: Event) -> list[Line]:
+        if not self._steps:
+            return []
+        return [Line(f"    {safe(event.evidence.get('step', ''))} skipped: {safe(event.cause)}", "quiet")]
+
+    def _undone(self, event: Event) -> list[Line]:
+        return [Line(f"    undone: {safe(event.trigger)} {seconds(event.duration)}", "quiet")]
+
+    def _undo_failed(self, event: Event) -> list[Line]:
+        return [Line(f"undoing {safe(event.trigger)} failed: {safe_block(event.cause)}", "bad")]
+
+    # -- findings ----------------------------------------------------------------------------------------------------
+
+    def _findings(self, event: Event) -> list[Line]:
+        lines = []
+        found = ca_fingerprint(event)
+        if found and self._fingerprints.get(event.bottle) != found:
+            self._fingerprints[event.bottle] = found
+            lines.append(Line(f"CA SHA-256 fingerprint: {colons(found)}"))
+        for name, (title, first) in _TABLES.items():
+            rows = event.evidence.get(name)
+            if isinstance(rows, list) and rows:
+                lines += table(title, first, rows)
+        return lines
+
+
+def ca_fingerprint(event: Event) -> str:
+    """Return the CA's fingerprint that an event records; empty when it records none."""
+    facts = event.evidence.get("facts")
+    found = event.evidence.get("ca_sha256") or (facts.get("ca_sha256") if isinstance(facts, dict) else "")
+    return found if isinstance(found, str) else ""
+
+
+def colons(fingerprint: str) -> str:
+    """Return hex digits as people compare them: upper case, in pairs."""
+    digits = safe(fingerprint).upper()
+    return ":".join(digits[i : i + 2] for i in range(0, len(digits), 2))
+
+
+def seconds(duration: float) -> str:
+    """Return a duration in words."""
+    return f"{duration:.2f} s"
+
+
+def table(title: str, first: str, rows: Sequence[Json]) -> list[Line]:
+    """Return a line for each row of findings, in columns; a row that is not ok says so and how to mend it."""
+    known = [r for r in rows if isinstance(r, dict)]
+    columns = [first, *(k for r in known for k in r if k != first and k not in _HIDDEN)]
+    columns = [c for c in dict.fromkeys(columns) if any(_cell(r, c) for r in known)]
+    widths = {c: max(len(_cell(r, c)) for r in known) for c in columns}
+    lines = []
+    for row in known:
+        good = row.get("ok") is True
+        cells = "  ".join(f"{_cell(row, c):<{widths[c]}}" for c in columns)
+        remedy = f"  {safe(row['remedy'])}" if not good and row.get("remedy") else ""
+        text = f"    {title:<9}  {'ok    ' if good else 'FAILED'}  {cells}{remedy}".rstrip()
+        lines.append(Line(text, "good" if good else "bad"))
+    return lines
+
+
+def _cell(row: Json, column: str) -> str:
+    value: Any = row.get(column, "")
+    text = safe("" if value is None else value)
+    return f"{text} ms" if column == "ms" and text else text
