@@ -14,13 +14,13 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from bottle_fsm import yamlfile
+from bottle_fsm.document import Document, Key, KeyPath
 from bottle_fsm.errors import ManifestError, Problem
 from bottle_fsm.manifest.model import Manifest
 from bottle_fsm.manifest.names import check_name
 from bottle_fsm.manifest.planned import planned_problems
 from bottle_fsm.manifest.refusal import Refusal
 from bottle_fsm.manifest.wording import nearest, word
-from bottle_fsm.yamlfile import Document, Key, KeyPath
 
 Finding = tuple[KeyPath, Problem]
 
@@ -122,20 +122,19 @@ def _validate(document: Document, value: dict[str, Any], known: set[KeyPath]) ->
         return Manifest.model_validate(value), []
     except ValidationError as error:
         details = error.errors(include_url=False)
-        findings = [_finding(document, value, dict(detail)) for detail in details if not _echo(detail, details)]
+        echoes = _echoes(details)
+        findings = [_finding(document, value, dict(d)) for d in details if d["loc"] not in echoes]
         return None, [finding for finding in findings if not _under(finding[0], known)]
 
 
-def _echo(detail: ErrorDetails, details: list[ErrorDetails]) -> bool:
-    """Tell whether a list only counts as too short because its items are refused."""
-    loc = detail["loc"]
-    return detail["type"] == "too_short" and any(
-        other["loc"][: len(loc)] == loc and len(other["loc"]) > len(loc) for other in details
-    )
+def _echoes(details: list[ErrorDetails]) -> set[KeyPath]:
+    """Return the lists that only count as too short because their items are refused."""
+    above = {detail["loc"][:depth] for detail in details for depth in range(len(detail["loc"]))}
+    return {detail["loc"] for detail in details if detail["type"] == "too_short" and detail["loc"] in above}
 
 
 def _under(path: KeyPath, known: set[KeyPath]) -> bool:
-    return any(path[: len(other)] == other for other in known)
+    return any(path[:depth] in known for depth in range(len(path) + 1))
 
 
 def _finding(document: Document, value: dict[str, Any], detail: Any) -> Finding:

@@ -15,6 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bottle_fsm import yamlfile
+from bottle_fsm.document import Document
 from bottle_fsm.errors import ManifestError
 
 
@@ -200,7 +201,7 @@ def test_does_not_expand_a_bomb_of_aliases() -> None:
     assert "the anchor `&a` is refused" in refused(bomb)
 
 
-def outcome(read: Callable[[], yamlfile.Document]) -> yamlfile.Document | ManifestError:
+def outcome(read: Callable[[], Document]) -> Document | ManifestError:
     try:
         return read()
     except ManifestError as error:
