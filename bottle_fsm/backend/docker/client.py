@@ -7,6 +7,7 @@ used only: it takes 160 ms.
 from __future__ import annotations
 
 import re
+import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -130,6 +131,7 @@ def _ask_version(address: Address, timeout: float) -> dict[str, Any]:
     answer: Any
     try:
         with translated("connect", url=address.url):
+            _knock(address.url, timeout)
             client = _api_client(address, ".".join(map(str, MIN_API)), timeout)
             try:
                 answer = client.version(api_version=False)
@@ -145,6 +147,14 @@ def _ask_version(address: Address, timeout: float) -> dict[str, Any]:
             f"what answers at {address.url} is not a Docker engine", place="connect", hint="Check DOCKER_HOST"
         )
     return found
+
+
+def _knock(url: str, timeout: float) -> None:
+    """Connect to a Unix socket and leave: docker-py does not close a socket that it could not connect."""
+    if url.startswith("unix://"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knocking:
+            knocking.settimeout(timeout)
+            knocking.connect(url.removeprefix("unix://"))
 
 
 def _api_client(address: Address, api_version: str, timeout: float) -> APIClient:
