@@ -12,15 +12,15 @@ and what holds for a key must stand at that key. That no alias can multiply its 
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import yaml
 
-from bottle_fsm.document import Document, KeyPath, place_text, plain_scalar
 from bottle_fsm.errors import ManifestError, Problem
 from bottle_fsm.smallfile import UnreadableError, read_small_file
 
@@ -29,7 +29,42 @@ MAX_DEPTH: Final = 32
 MAX_PROBLEMS: Final = 50
 """More are not collected: the first ones tell enough, and a hostile file shall not make a book of messages."""
 
+Key = str | int
+KeyPath = tuple[Key, ...]
+
 _CONTROL: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x84\x86-\x9f]")
+_INT: Final = re.compile(r"[-+]?(0|[1-9][0-9]*)")
+_FLOAT: Final = re.compile(r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*)([eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+")
+_WORDS: Final[Mapping[str, bool | None]] = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+}
+_MAX_DIGITS: Final = 18
+
+
+def key_text(path: KeyPath) -> str:
+    """Return a key path as messages write it: `agents/implementer/skills/0`."""
+    return "/".join(str(key) for key in path)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One parsed document: its name, its value, and the line of every key and list item."""
+
+    name: str
+    value: dict[str, Any]
+    lines: Mapping[KeyPath, int] = field(repr=False)
+
+    def line(self, path: KeyPath) -> int:
+        """Return the line (from 1) of a key or list item; of the nearest one above it where there is none."""
+        while path and path not in self.lines:
+            path = path[:-1]
+        return self.lines.get(path, 1)
+
+    def place(self, path: KeyPath) -> str:
+        """Return `file:line key/path`."""
+        return _place(self.name, self.line(path), path)
 
 
 def load(path: Path) -> Document:
@@ -97,14 +132,19 @@ def _c_loader(name: str) -> Any:
 
 
 def _refusal(name: str, line: int | None, problem: str, hint: str = "") -> ManifestError:
-    return ManifestError([Problem(place_text(name, line), problem, hint)])
+    return ManifestError([Problem(_place(name, line, ()), problem, hint)])
+
+
+def _place(name: str, line: int | None, path: KeyPath) -> str:
+    where = name if line is None else f"{name}:{line}"
+    return f"{where} {key_text(path)}" if path else where
 
 
 def _syntax(error: yaml.YAMLError, name: str) -> Problem:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     reason = getattr(error, "problem", None) or str(error).splitlines()[0]
     line = mark.line + 1 if mark is not None else None
-    return Problem(place_text(name, line), f"this is not valid YAML: {reason}", "Check indentation, colons and quotes")
+    return Problem(_place(name, line, ()), f"this is not valid YAML: {reason}", "Check indentation, colons and quotes")
 
 
 @dataclass(slots=True)
@@ -241,7 +281,7 @@ class _Reader:
         if not event.implicit[0] or event.style:
             return text
         try:
-            return plain_scalar(text)
+            return _plain(text)
         except OverflowError:
             self._note(line, f"the number `{text[:40]}` is too large", "Put it in quotes if it is a text", path)
             return text
@@ -254,4 +294,20 @@ class _Reader:
         raise ManifestError([*self.problems, self._problem(line, problem, hint)])
 
     def _problem(self, line: int, problem: str, hint: str, path: KeyPath = ()) -> Problem:
-        return Problem(place_text(self._name, line, path), problem, hint)
+        return Problem(_place(self._name, line, path), problem, hint)
+
+
+def _plain(text: str) -> Any:
+    """Return the value of an unquoted scalar by the core schema of YAML 1.2, without `.inf` and `.nan`."""
+    if text in _WORDS:
+        return _WORDS[text]
+    if _INT.fullmatch(text):
+        if len(text) > _MAX_DIGITS:
+            raise OverflowError
+        return int(text)
+    if _FLOAT.fullmatch(text):
+        number = float(text)
+        if math.isinf(number):
+            raise OverflowError
+        return number
+    return text

@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from bottle_fsm.document import Key, key_text
 from bottle_fsm.errors import DecisionNeededError, Problem
 from bottle_fsm.manifest import template
 from bottle_fsm.manifest.model import EnvValue, Reach
 from bottle_fsm.places import MIN_SECRET_BYTES
 from bottle_fsm.secret import Secret
+from bottle_fsm.yamlfile import Key, key_text
 
 Place = Callable[..., str]
 """Maps the keys of a key path to the place that a message names."""

@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from bottle_fsm.document import Key, key_text
 from bottle_fsm.errors import Problem
 from bottle_fsm.manifest.env import Place, resolve_env
 from bottle_fsm.manifest.hostpaths import host_path, skill_source
@@ -21,6 +20,7 @@ from bottle_fsm.manifest.model import Agent, Reach
 from bottle_fsm.manifest.spec import BottleSpec
 from bottle_fsm.model import Host
 from bottle_fsm.smallfile import UnreadableError, read_small_file
+from bottle_fsm.yamlfile import Key, key_text
 
 __all__ = ["MAX_PROMPT_BYTES", "host_path", "skill_source", "validate_host"]
 

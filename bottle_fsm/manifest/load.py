@@ -14,13 +14,13 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from bottle_fsm import yamlfile
-from bottle_fsm.document import Document, Key, KeyPath
 from bottle_fsm.errors import ManifestError, Problem
 from bottle_fsm.manifest.model import Manifest
 from bottle_fsm.manifest.names import check_name
 from bottle_fsm.manifest.planned import planned_problems
 from bottle_fsm.manifest.refusal import Refusal
 from bottle_fsm.manifest.wording import nearest, word
+from bottle_fsm.yamlfile import Document, Key, KeyPath
 
 Finding = tuple[KeyPath, Problem]
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from bottle_fsm.document import Document, KeyPath
 from bottle_fsm.errors import Problem
 from bottle_fsm.manifest.model import Rule
+from bottle_fsm.yamlfile import Document, KeyPath
 
 PLANNED_RULE_KEYS: Final = ("methods", "paths", "scan", "bypass_tls", "inject", "credentials", "websocket")
 PLANNED_BACKENDS: Final = ("local",)

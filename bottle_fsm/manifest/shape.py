@@ -10,8 +10,8 @@ from typing import Annotated, Any, TypeGuard, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from bottle_fsm.document import KeyPath
 from bottle_fsm.manifest.model import Manifest
+from bottle_fsm.yamlfile import KeyPath
 
 
 def model_at(path: KeyPath) -> type[BaseModel] | None:

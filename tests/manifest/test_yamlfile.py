@@ -15,8 +15,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bottle_fsm import yamlfile
-from bottle_fsm.document import Document
 from bottle_fsm.errors import ManifestError
+from bottle_fsm.yamlfile import Document
 
 
 def refused(text: str) -> str:
