@@ -183,6 +183,12 @@ class ProvisionError(BackendError):
     code = "provision"
 
 
+class UnexpectedError(BackendError):
+    """A fault of ours or of a library: something raised what nobody expected. Treated as a failed attempt."""
+
+    code = "unexpected"
+
+
 class LaunchFailedError(BottleError):
     """A launch failed and was torn down, or kept if asked."""
 

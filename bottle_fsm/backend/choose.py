@@ -40,7 +40,7 @@ def choose(name: str, host: Host) -> Choice:
             f"backend auto: no container engine answers ({error.problem})",
             hint="Start one (`make engine`, then set DOCKER_HOST as it says), or set DOCKER_HOST.",
         ) from error
-    return Choice("docker", f"an engine answers at {engine.endpoint.url}")
+    return Choice("docker", f"an engine answers at {engine.url}")
 
 
 def make_backend(name: str, host: Host, endpoint: Json) -> BottleBackend:

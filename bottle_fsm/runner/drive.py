@@ -6,7 +6,7 @@ import random
 import time
 from typing import Final
 
-from bottle_fsm.errors import BottleError, DriftError, LockLostError, StepTimeoutError, StoreError
+from bottle_fsm.errors import BottleError, DriftError, LockLostError, StepTimeoutError, StoreError, UnexpectedError
 from bottle_fsm.machine.definition import Retry, Transition
 from bottle_fsm.machine.lifecycle import Lifecycle
 from bottle_fsm.model import Json
@@ -106,7 +106,7 @@ class Drive:
             self._attempt = attempt
             self._collected = {}
             try:
-                self._lifecycle.fire(transition.trigger)
+                self._attempt_once(transition)
             except (LockLostError, StoreError):
                 raise
             except BottleError as error:
@@ -122,6 +122,19 @@ class Drive:
                 self._stop.sleep(wait)
             else:
                 return
+
+    def _attempt_once(self, transition: Transition) -> None:
+        """Fire; what nobody expected becomes an error of ours, so that it is recorded and compensated like any other."""
+        try:
+            self._lifecycle.fire(transition.trigger)
+        except BottleError:
+            raise
+        except Exception as fault:
+            raise UnexpectedError(
+                f"{type(fault).__name__}: {fault}",
+                place=self._place(transition),
+                hint="This is a fault of bottle-fsm; --debug shows where.",
+            ) from fault
 
     def _failed(self, transition: Transition, error: BottleError, *, wait: float) -> None:
         evidence = {**self._collected} | ({"retry_in": round(wait, 3)} if wait else {})

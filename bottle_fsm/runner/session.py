@@ -58,11 +58,18 @@ class Session:
 
     @property
     def backend(self) -> BottleBackend:
-        """The backend of the current launch, on the endpoint that the plan recorded."""
+        """The backend of the current launch, on the engine that the plan recorded and on no other.
+
+        Raises:
+            DecisionNeededError: another engine answers at the recorded endpoint.
+        """
         if self._backend is None:
             record = self.record
             endpoint = record.plan_json.get("endpoint", {})
-            self._backend = self.runtime.make_backend(record.backend, self.runtime.host, endpoint)
+            backend = self.runtime.make_backend(record.backend, self.runtime.host, endpoint)
+            if record.plan_json:
+                backend.check_endpoint(backend.load_plan(record.plan_json))
+            self._backend = backend
         return self._backend
 
     @property

@@ -153,7 +153,6 @@ def _continue(owned: Session, cause: str, on_failure: OnFailure) -> Outcome:
 def _drift(owned: Session) -> str:
     """Say what is not as a provisioned bottle promises; empty when all is well."""
     backend, launch, plan = owned.backend, owned.launch(), owned.plan
-    backend.check_endpoint(plan)
     wrong = unmet(plan, owned.observe(), launch, owned.runtime.definition.order)
     if wrong:
         return "; ".join(f"{o.role} {o.name}: {o.cause}" for o in wrong)
@@ -242,6 +241,8 @@ def _after_failure(owned: Session, error: BottleError, on_failure: OnFailure) ->
 
 def _tear_down(owned: Session, cause: str) -> None:
     try:
+        if owned.record.plan_json:
+            owned.backend.check_endpoint(owned.plan)
         Drive(owned).down(cause)
     except (TeardownIncompleteError, LockLostError, StoreError, DecisionNeededError):
         raise
@@ -285,6 +286,8 @@ def _check_origin(record: BottleRecord, wish: Wish) -> None:
 def _ask_to_destroy(owned: Session) -> None:
     try:
         work = owned.backend.unsaved_work(owned.launch())
+    except DecisionNeededError:
+        raise
     except BottleError as error:
         work = f"its workspace cannot be looked at ({error.problem})"
     owned.runtime.people.consent(

@@ -160,10 +160,31 @@ def test_notices_a_cache_that_lies(journal: Journal) -> None:
 
 Damage = Callable[[sqlite3.Connection], object]
 DAMAGES: list[tuple[str, Damage, int, str]] = [
-    ("an edited byte", lambda c: c.execute("UPDATE event SET body = CAST(replace(CAST(body AS TEXT), 'L1', 'L2') AS BLOB) WHERE sequence = 3"), 3, "do not match their hash"),  # noqa: E501 - one case a line
+    (
+        "an edited byte",
+        lambda c: c.execute(
+            "UPDATE event SET body = CAST(replace(CAST(body AS TEXT), 'L1', 'L2') AS BLOB) WHERE sequence = 3"
+        ),
+        3,
+        "do not match their hash",
+    ),  # noqa: E501 - one case a line
     ("a removed event", lambda c: c.execute("DELETE FROM event WHERE sequence = 2"), 2, "is missing"),
-    ("an edit with its hash made new", lambda c: c.execute("UPDATE event SET body = x'7b7d', hash = '44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a' WHERE sequence = 3"), 3, "is not an event"),  # noqa: E501 - one case a line
-    ("two events swapped", lambda c: c.executescript("UPDATE event SET sequence = 99 WHERE sequence = 2; UPDATE event SET sequence = 2 WHERE sequence = 3; UPDATE event SET sequence = 3 WHERE sequence = 99;"), 2, "does not follow"),  # noqa: E501 - one case a line
+    (
+        "an edit with its hash made new",
+        lambda c: c.execute(
+            "UPDATE event SET body = x'7b7d', hash = '44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a' WHERE sequence = 3"
+        ),
+        3,
+        "is not an event",
+    ),  # noqa: E501 - one case a line
+    (
+        "two events swapped",
+        lambda c: c.executescript(
+            "UPDATE event SET sequence = 99 WHERE sequence = 2; UPDATE event SET sequence = 2 WHERE sequence = 3; UPDATE event SET sequence = 3 WHERE sequence = 99;"
+        ),
+        2,
+        "does not follow",
+    ),  # noqa: E501 - one case a line
 ]
 
 

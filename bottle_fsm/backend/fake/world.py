@@ -86,6 +86,9 @@ class FakeWorld:
             taken = [o for o in state["objects"].values() if o["name"] == name and o["kind"] == kind]
             if taken and kind == "container":
                 raise NameTakenError(f"the name {name} is in use by {taken[0]['id'][:12]}")
+            coming = [p["change"].get("put_object", {}).get("name") for p in state["pending"]]
+            if name in coming and kind == "container":
+                raise TransientError(f"the name {name} is reserved by a request in flight")
             made = FakeObject(uuid.uuid4().hex, kind, name, labels, networks=networks or [])
             if kind != "container":
                 made.state = "present"
