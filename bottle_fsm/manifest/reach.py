@@ -57,7 +57,10 @@ class EnvValue(Strict):
     secret: Annotated[
         Flag, Field(description="the value is secret: it is kept out of plan, journal, logs and the engine's records")
     ] = False
-    to: Annotated[tuple[HostPattern, ...], Field(description="hosts that a secret may be sent to")] = ()
+    to: Annotated[
+        tuple[HostPattern, ...],
+        Field(description="hosts that the secret is meant for; recorded and shown in the plan, but not yet enforced"),
+    ] = ()
 
     @property
     def question(self) -> str | None:
