@@ -61,6 +61,7 @@ class Engine:
             BackendError: or a subclass, see `errors.translated`.
         """
         with translated(step, url=self.url):
+            _knock(self.url, timeout)
             yield self._client(timeout)
 
     def endpoint(self) -> Endpoint:
