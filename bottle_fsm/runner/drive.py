@@ -124,7 +124,7 @@ class Drive:
                 return
 
     def _attempt_once(self, transition: Transition) -> None:
-        """Fire; what nobody expected becomes an error of ours, so that it is recorded and compensated like any other."""
+        """Fire; what nobody expected becomes an error of ours, so that it is recorded and compensated as any other."""
         try:
             self._lifecycle.fire(transition.trigger)
         except BottleError:

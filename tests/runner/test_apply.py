@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 
 import pytest
 
 from bottle_fsm import naming
-from bottle_fsm.backend.fake.world import Fault
+from bottle_fsm.backend.fake.world import Fault, Mishap
 from bottle_fsm.errors import (
     DecisionNeededError,
     InterruptedLaunchError,
@@ -16,7 +17,8 @@ from bottle_fsm.errors import (
     ValidationError,
 )
 from bottle_fsm.model import Event
-from bottle_fsm.runner.verbs import destroy, resume
+from bottle_fsm.runner.stop import Stop
+from bottle_fsm.runner.verbs import OnFailure, destroy, resume
 from bottle_fsm.store import kinds
 from runner_bench import BOTTLE, MANIFEST, Bench
 
@@ -138,8 +140,8 @@ def test_notices_an_agent_that_lost_the_ca(bench: Bench) -> None:
 
 @pytest.mark.parametrize("mishap", ["transient", "lose_reply", "late", "unavailable"])
 @pytest.mark.parametrize("op", ["create", "start"])
-def test_retries_as_declared_and_ends_with_one_of_each(op: str, mishap: str, bench: Bench) -> None:
-    bench.world.inject(Fault(op, mishap, role="guard"))  # type: ignore[arg-type]  # parametrised literals
+def test_retries_as_declared_and_ends_with_one_of_each(op: str, mishap: Mishap, bench: Bench) -> None:
+    bench.world.inject(Fault(op, mishap, role="guard"))
     assert bench.apply().action == "launched"
     assert [o.labels["bottle-fsm.role"] for o in bench.world.objects()].count("guard") == 1
     failed = bench.last(kinds.FAILED)
@@ -349,13 +351,13 @@ def test_tears_down_after_a_signal(signum: int, bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(("signum", "policy"), [(signal.SIGHUP, "teardown"), (signal.SIGINT, "keep")])
-def test_keeps_after_a_hangup_or_when_asked(signum: int, policy: str, bench: Bench) -> None:
+def test_keeps_after_a_hangup_or_when_asked(signum: int, policy: OnFailure, bench: Bench) -> None:
     _stop_at(bench, signum)
     with pytest.raises(InterruptedLaunchError):
-        bench.apply(policy)  # type: ignore[arg-type]  # parametrised literals
+        bench.apply(policy)
     assert "guard" in bench.objects()
     assert bench.record.outcome == "interrupted"
-    bench.runtime.stop.__init__()  # type: ignore[misc]  # the next process begins without a signal
+    bench.runtime = replace(bench.runtime, stop=Stop())
     assert resume(bench.runtime, BOTTLE).action == "resumed"
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bottle_fsm.backend.fake.world import Fault
 from bottle_fsm.runner.verbs import destroy, resume
 from bottle_fsm.store import kinds
 from runner_bench import BOTTLE, Bench
@@ -57,8 +58,6 @@ def test_finishes_a_teardown_that_was_killed(after: int, bench: Bench) -> None:
 
 def test_waits_for_what_a_dead_process_left_open(bench: Bench) -> None:
     """The create of the guard is on its way when its launcher dies; it must not be made twice."""
-    from bottle_fsm.backend.fake.world import Fault
-
     step = next(n for n, e in enumerate(_events_of_a_launch(bench), 1) if e == "create guard")
     bench.world.inject(Fault("create", "late", role="guard", times=1, after=0.15))
     code = launch(bench, "apply", step + 1)

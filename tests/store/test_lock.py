@@ -70,7 +70,8 @@ def test_leaves_its_file_empty_and_in_place(root: StateRoot) -> None:
 
 
 def test_takes_the_new_file_when_the_old_one_was_unlinked(root: StateRoot, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, swapped = BottleLock._same_file, []
+    real = BottleLock._same_file
+    swapped: list[int] = []
 
     def swap(self: BottleLock, descriptor: int) -> bool:
         if not swapped:

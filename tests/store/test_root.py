@@ -100,9 +100,9 @@ def test_reads_the_file_system_of_the_nearest_mount(tmp_path: Path) -> None:
 def test_keeps_the_winner_when_two_processes_begin_at_once(tmp_path: Path) -> None:
     path = tmp_path / "f"
     root_module._create_once(path, "first")
-    os.rename(path, tmp_path / "g")
+    path.rename(tmp_path / "g")
     real_exists = Path.exists
-    seen = []
+    seen: list[int] = []
 
     def late(self: Path) -> bool:
         if self == path and not seen:
