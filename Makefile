@@ -1,0 +1,43 @@
+# The two commands that matter: `make hello` runs the main job, `make test` passes the tests. Both set up what they need.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BACKEND ?= docker
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.PHONY: help
+help: ## show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+
+$(VENV)/.ready: pyproject.toml scripts/environment.sh
+	@scripts/environment.sh $(PYTHON) $(VENV)
+
+.PHONY: hello
+hello: $(VENV)/.ready ## launch manifests/hello.yaml, from nothing (BACKEND=docker)
+	@scripts/hello.sh $(BACKEND)
+
+.PHONY: test
+test: check ## all checks and tests, engine included, with coverage
+	@scripts/test.sh
+
+.PHONY: check
+check: $(VENV)/.ready ## lint, types, import contracts
+	ruff check .
+	ruff format --check .
+	mypy
+	lint-imports --no-cache
+
+.PHONY: engine
+engine: ## bring up a Docker engine if none answers, and say how to use it
+	@$(PYTHON) scripts/engine.py start
+	@$(PYTHON) scripts/engine.py env
+
+.PHONY: images
+images: $(VENV)/.ready engine ## build the agent's and the sidecars' images ahead
+	@eval "$$($(PYTHON) scripts/engine.py env)" && $(VENV)/bin/python scripts/images.py
+
+.PHONY: clean
+clean: ## stop our own engine and remove everything that was built here
+	@$(PYTHON) scripts/engine.py stop
+	rm -rf $(VENV) .build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

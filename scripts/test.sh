@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# All tests with branch coverage, sidecar processes and launcher processes included. `make test` runs the checks first.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+rm -f .coverage .coverage.*
+export COVERAGE_FILE="$PWD/.coverage" BOTTLE_ENGINE_KEEP=1
+started=$(python3 scripts/engine.py status >/dev/null 2>&1 && echo no || echo yes)
+finish() { [ "$started" = no ] || python3 scripts/engine.py stop --keep-data >/dev/null; }
+trap finish EXIT
+python3 scripts/engine.py start
+coverage run -m pytest -n 2 --dist loadgroup "$@"
+coverage combine --quiet
+coverage report
