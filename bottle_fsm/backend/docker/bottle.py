@@ -36,6 +36,11 @@ class DockerBottle(ExecBottle):
         self._users = users
 
     @property
+    def container_id(self) -> str:
+        """Return the engine's id of the container."""
+        return self._id
+
+    @property
     def place(self) -> str:
         """Return the container's name."""
         return self._name
@@ -51,7 +56,8 @@ class DockerBottle(ExecBottle):
             finally:
                 stream.close()
         if outputs is None:
-            self.kill_marked(call.mark, call.user)
+            if call.mark:
+                self.kill_marked(call.mark, call.user)
             raise TimeoutError(call.argv[0])
         return ExecResult(self._exit_code(exec_id), *outputs)
 

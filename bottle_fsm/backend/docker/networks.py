@@ -1,0 +1,173 @@
+"""The bottle's networks: made with the first free subnet, adopted, and checked to be what was promised.
+
+Not its duty: joining containers to them (`containers`).
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Final
+
+from bottle_fsm import naming
+from bottle_fsm.backend.docker import addresses
+from bottle_fsm.backend.docker.client import Engine
+from bottle_fsm.backend.docker.errors import SubnetTakenError
+from bottle_fsm.backend.docker.plan import NetworkPlan, subnet_fact
+from bottle_fsm.backend.docker.work import Work
+from bottle_fsm.errors import BackendError, DriftError, NameTakenError, PoolSpentError
+from bottle_fsm.plan.diff import Operation
+
+_ISOLATED_SINCE: Final = (1, 48)
+_TRIES: Final = 64
+"""Subnets that the engine refuses although no network of its own has them (a host route); more is no accident."""
+
+MEMBERS: Final = {
+    naming.ROLE_NET_INSIDE: frozenset({naming.ROLE_AGENT, naming.ROLE_INTERCEPTOR}),
+    naming.ROLE_NET_BETWEEN: frozenset({naming.ROLE_INTERCEPTOR, naming.ROLE_GUARD}),
+}
+"""Who may be on the networks without a way out."""
+
+
+def internal_options(api_version: str) -> dict[str, str]:
+    """Return the bridge options that keep the host from answering on the gateway's address."""
+    if tuple(int(part) for part in api_version.split(".")) >= _ISOLATED_SINCE:
+        return {"com.docker.network.bridge.gateway_mode_ipv4": "isolated"}
+    return {"com.docker.network.bridge.inhibit_ipv4": "true"}
+
+
+def ensure_networks(work: Work) -> None:
+    """Bring up every network of the plan, in its order."""
+    for network in work.plan.networks:
+        if network.existing:
+            existing_id(work.engine, network.existing)
+            continue
+        _ensure(work, network)
+
+
+def existing_id(engine: Engine, name: str) -> str:
+    """Return the id of the user's own network.
+
+    Raises:
+        BackendError: there is none, or it leads nowhere.
+    """
+    with engine.guarded(f"look for network {name}") as api:
+        found = [item for item in api.networks(names=[name]) if item["Name"] == name]
+        found += [] if found else [item for item in api.networks(ids=[name]) if item["Id"].startswith(name)]
+    if not found:
+        raise BackendError(
+            f"there is no network {name}", place="egress/network", hint=f"Make it: docker network create {name}"
+        )
+    return str(found[0]["Id"])
+
+
+def network_id(work: Work, role: str) -> str:
+    """Return the id of the network that plays a role: of two of one name, the one that is ours."""
+    network = work.plan.network(role)
+    if network.existing:
+        return existing_id(work.engine, network.existing)
+    found = [r for r in work.look().of_role(role) if r.launch == work.launch.launch]
+    recorded = {r.id for r in work.steps.resources() if r.role == role and r.state != "absent"}
+    chosen = next((r for r in found if r.id in recorded), None)
+    if chosen is None:
+        raise DriftError("the network that was made for this launch is gone", place=network.name)
+    return chosen.id
+
+
+def check_members(work: Work, role: str) -> None:
+    """See that an internal network leads nowhere and that nobody else is on it.
+
+    Raises:
+        DriftError: see above.
+    """
+    observed = work.look()
+    name = work.plan.network(role).name
+    found = next((r for r in observed.of_role(role) if r.id == network_id(work, role)), None)
+    if found is None or not found.detail["internal"]:
+        raise DriftError("is not the internal network that was made", place=name)
+    allowed = {r.id for member in MEMBERS[role] for r in observed.of_role(member)}
+    strangers = sorted(set(found.detail["members"]) - allowed)
+    if strangers:
+        with work.engine.guarded(f"inspect network {name}") as api:
+            members = api.inspect_network(found.id).get("Containers") or {}
+        names = ", ".join(str((members.get(stranger) or {}).get("Name", stranger)) for stranger in strangers)
+        raise DriftError(
+            f"has members that do not belong there: {names}",
+            place=name,
+            hint=f"Disconnect them: docker network disconnect {name} NAME",
+        )
+
+
+def _ensure(work: Work, network: NetworkPlan) -> None:
+    for attempt in itertools.count():
+        operation = work.operation(network.role)
+        if operation.action == "adopt":
+            _adopt(work, operation)
+            return
+        if operation.action != "create" and operation.found is not None:
+            work.remove(operation.found, cause=operation.cause)
+        try:
+            _create(work, network, operation.cause)
+        except NameTakenError:
+            # Somebody made one of this name since we looked: a request of a dead launcher, or a stranger.
+            if attempt:
+                raise
+            work.steps.sleep(work.settle)
+            continue
+        # Engines let two requests at once make two networks of one name; one of them is kept.
+        work.operation(network.role)
+        return
+
+
+def _adopt(work: Work, operation: Operation) -> None:
+    work.adopt(operation)
+    found = operation.found
+    if found is not None and work.steps.facts.get(subnet_fact(found.role)) != found.detail["subnet"]:
+        with work.steps.act(f"note subnet {found.role}", cause="found with its network", role=found.role) as step:
+            step.fact(subnet_fact(found.role), found.detail["subnet"])
+
+
+def _create(work: Work, network: NetworkPlan, cause: str) -> None:
+    with work.steps.act(f"create {network.role}", cause=cause, role=network.role) as step:
+        for subnet in itertools.islice(_subnets(work, network), _TRIES):
+            try:
+                object_id = _request(work, network, subnet)
+            except SubnetTakenError:
+                continue
+            step.made(work.resource(network.planned(), object_id))
+            step.fact(subnet_fact(network.role), subnet)
+            return
+        pool = ", ".join(network.pool)
+        raise PoolSpentError(
+            f"no subnet of /{network.prefix} is free in the pool {pool}",
+            place=network.name,
+            hint="Destroy bottles that are not needed, remove unused networks (docker network prune), "
+            "or give a larger `networks: {pool: […]}` in the manifest",
+        )
+
+
+def _subnets(work: Work, network: NetworkPlan) -> itertools.chain[str]:
+    """Return the subnets to try: the recorded one first, so that a repaired network keeps its containers' addresses."""
+    with work.engine.guarded("list networks") as api:
+        listed = api.networks()
+    taken = [pool.get("Subnet", "") for item in listed for pool in (item.get("IPAM") or {}).get("Config") or []]
+    recorded = work.steps.facts.get(subnet_fact(network.role))
+    first = [recorded] if recorded else []
+    return itertools.chain(addresses.free(first, taken), addresses.free(network.candidates(), taken))
+
+
+def _request(work: Work, network: NetworkPlan, subnet: str) -> str:
+    from docker.types import IPAMConfig, IPAMPool  # noqa: PLC0415 - start-up budget
+
+    pool = IPAMPool(subnet=subnet, gateway=addresses.address(subnet, addresses.GATEWAY))
+    with work.engine.guarded(f"create network {network.name}") as api:
+        made = api.create_network(
+            network.name,
+            driver="bridge",
+            options=dict(network.options),
+            ipam=IPAMConfig(driver="default", pool_configs=[pool]),
+            check_duplicate=True,
+            internal=network.internal,
+            labels=work.labels(network.planned(), f"create {network.role}"),
+            enable_ipv6=False,
+        )
+    return str(made["Id"])
