@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faulty_engine import FaultyEngine, answer
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bottle_fsm.backend.docker.client import connect
 from bottle_fsm.backend.docker.endpoint import DEFAULT_URL, Address, Endpoint, resolve
 from bottle_fsm.errors import DecisionNeededError, EngineUnavailableError
+from faulty_engine import FaultyEngine, answer
 
 TEXT = st.text(max_size=12)
 ENDPOINTS = st.builds(

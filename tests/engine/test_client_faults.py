@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 from docker.errors import InvalidVersion
-from faulty_engine import CLOSE, GARBAGE, HANG, VERSION, FaultyEngine, answer
 
 from bottle_fsm.backend.docker.client import Engine, connect
 from bottle_fsm.backend.docker.errors import ConflictError, ObjectGoneError, SubnetTakenError, of_stream, translated
@@ -24,6 +23,7 @@ from bottle_fsm.errors import (
     StepTimeoutError,
     TransientError,
 )
+from faulty_engine import CLOSE, GARBAGE, HANG, VERSION, FaultyEngine, answer
 
 NOBODY = 65534
 

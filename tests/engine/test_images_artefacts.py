@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_servers import TinyServer, integrity, tarball, wheel
 
 from bottle_fsm.backend.docker import artefacts
 from bottle_fsm.backend.docker.artefacts import fetch_npm, install_python
 from bottle_fsm.backend.docker.context import ContextWriter, digest_of, files_below
 from bottle_fsm.errors import BackendError, BottleError, StepTimeoutError, TransientError
 from bottle_fsm.resources import data_path
+from tiny_servers import TinyServer, integrity, tarball, wheel
 
 TARBALL = tarball({"package/bin/tool": b"#!/bin/sh\n", "package/README": b"read"})
 

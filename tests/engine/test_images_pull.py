@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from faulty_engine import GARBAGE, FaultyEngine
-from tiny_servers import TinyServer
 
 from bottle_fsm.backend.docker import pull as pull_module
 from bottle_fsm.backend.docker.baseimage import Base, ensure_base
@@ -19,6 +17,8 @@ from bottle_fsm.backend.docker.client import Engine, connect
 from bottle_fsm.backend.docker.images import ensure_present, pipelock_available
 from bottle_fsm.backend.docker.pull import image_id, registry_has
 from bottle_fsm.errors import EngineUnavailableError, ImageMissingError
+from faulty_engine import GARBAGE, FaultyEngine
+from tiny_servers import TinyServer
 
 pytestmark = pytest.mark.engine
 

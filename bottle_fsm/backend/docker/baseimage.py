@@ -79,27 +79,35 @@ def _make_root(  # noqa: PLR0913 - the root's name, contents and surroundings
         )
     root = scratch / "root.tar"
     command = root_command(suite, root, packages=packages, arch=engine.arch, environ=environ)
-    try:
-        done = subprocess.run(
-            command,
-            env=dict(environ),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_ROOT_TIMEOUT,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise StepTimeoutError(f"mmdebstrap did not end within {error.timeout:.0f} s", place=ref) from error
-    if done.returncode != 0:
-        tail = " | ".join(done.stderr.splitlines()[-6:])
+    code, words = _run_mmdebstrap(command, environ, place=ref)
+    if code != 0:
+        tail = " | ".join(words.splitlines()[-6:])
         raise ImageMissingError(
-            f"mmdebstrap failed ({done.returncode}): {tail}",
+            f"mmdebstrap failed ({code}): {tail}",
             place=ref,
             hint="Check the network and apt's proxy settings; BOTTLE_DEBIAN_MIRROR names another mirror",
         )
     _import(engine, root, ref)
     root.unlink()
+
+
+def _run_mmdebstrap(command: list[str], environ: Mapping[str, str], *, place: str) -> tuple[int, str]:
+    """Return exit code and standard error. It mounts file systems: it is ended by a signal that lets it clean up."""
+    with subprocess.Popen(
+        command,
+        env=dict(environ),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
+        try:
+            _, words = running.communicate(timeout=_ROOT_TIMEOUT)
+        except subprocess.TimeoutExpired as error:
+            running.terminate()
+            running.communicate()
+            raise StepTimeoutError(f"mmdebstrap did not end within {error.timeout:.0f} s", place=place) from error
+    return running.returncode, words
 
 
 def _import(engine: Engine, root: Path, ref: str) -> None:
