@@ -7,6 +7,7 @@ trust (`ca`).
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -34,6 +35,8 @@ ANSWERED_BY_TEXT: Final = {
 """Tools that cannot print an answer: what they say when the gate's own answer reached them over verified TLS."""
 
 TRUST_TROUBLE: Final = ("ssl", "certificate", "x509", "tls", "unable to get local issuer", "pkix", "ca cert")
+
+_VERSION: Final = re.compile(r"\d+(\.\d+)+[\w.-]*")
 
 REMEDIES: Final = {
     "git": f"git config --system http.sslCAInfo {CA_BUNDLE_PATH}; is git built with its own certificates?",
@@ -80,7 +83,9 @@ def parse(text: str) -> list[Answer]:
     for block in text.split(TOOL_MARK)[1:]:
         head, _, output = block.partition("\n")
         tool, code, version = [*head.strip().split(" ", 2), "", ""][:3]
-        answers.append(Answer(tool, int(code) if code.isdigit() else -1, version.strip(), output.strip()))
+        number = _VERSION.search(version)
+        told = number[0] if number else version.strip()
+        answers.append(Answer(tool, int(code) if code.isdigit() else -1, told, output.strip()))
     return answers
 
 
