@@ -23,3 +23,6 @@ lock_timeout_option = click.option(
     metavar="SECONDS",
     help="How long to wait for a bottle that another process works on.",
 )
+force_enter_option = click.option(
+    "--force", is_flag=True, help="Enter a bottle that is not ready, for a look at what went wrong."
+)

@@ -1,0 +1,36 @@
+"""Drift: a look at the world beside the record, without changing anything."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from bottle_fsm.cli.standing import Standing
+from bottle_fsm.cli.target import READY, Target, target
+from bottle_fsm.errors import BottleError
+from bottle_fsm.plan.diff import unmet
+from bottle_fsm.runner.registry import load_definition
+from bottle_fsm.store.record import TORN_DOWN
+
+
+def look(directory: Path, standing: Standing) -> Standing:
+    """Return the standing with what a look found; a bottle that cannot be looked at says why."""
+    if not standing.record.plan_json:
+        return replace(standing, drift=())
+    try:
+        found = _causes(target(directory, standing.record))
+    except BottleError as error:
+        found = (f"cannot be looked at: {error}",)
+    return replace(standing, drift=found)
+
+
+def _causes(at: Target) -> tuple[str, ...]:
+    observed = at.backend.observe(at.launch)
+    if at.record.state == TORN_DOWN:
+        return tuple(f"{r.role} {r.name}: left over from a launch that was torn down" for r in observed.ours)
+    promised = load_definition().reached_by(at.record.state)
+    wrong = tuple(f"{o.role} {o.name}: {o.cause}" for o in unmet(at.plan, observed, at.launch, promised))
+    if wrong or at.record.state != READY:
+        return wrong
+    more = at.backend.drift(at.plan, at.launch)
+    return (more,) if more else ()
