@@ -7,7 +7,9 @@ planted, as root, and write below a tmpfs where nobody sees it.
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import os
 import re
 import secrets
 import tempfile
@@ -182,8 +184,32 @@ def checked_path(path: str) -> None:
 
 
 def new_mark() -> str:
-    """Return a fresh mark for one command."""
-    return secrets.token_hex(8)
+    """Return a fresh mark for one command: which boot and process of ours started it, and a number."""
+    return f"{_boot()}-{os.getpid()}-{secrets.token_hex(8)}"
+
+
+def is_orphan(mark: str) -> bool:
+    """Say whether the process that started a command is gone; a mark that makes no sense is nobody's."""
+    boot, _, rest = mark.partition("-")
+    pid = rest.partition("-")[0]
+    if boot != _boot() or not pid.isdecimal():
+        return True
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+@functools.cache
+def _boot() -> str:
+    try:
+        text = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
+    except OSError:  # a host without one: a process id alone has to do
+        return "0"
+    return text.replace("-", "")[:8]
 
 
 def _script(script: str, *arguments: str) -> tuple[str, ...]:

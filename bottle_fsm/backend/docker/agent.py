@@ -55,12 +55,13 @@ class AgentContainer(Container):
 
     def deliver(self, work: Work, container_id: str) -> None:
         """Bring the agent's secret variables to its tmpfs: a restart has emptied it."""
+        door = DockerBottle(work.engine, container_id, name=self.plan(work).name)
+        door.settle()
         names = sorted(work.plan.secrets)
         if not names:
             return
         lines = "".join(f"export {name}={shlex.quote(work.steps.secret(name).reveal())}\n" for name in names)
         with work.steps.act(f"deliver secrets to {self.ROLE}", cause="they live on tmpfs only", role=self.ROLE) as step:
-            door = DockerBottle(work.engine, container_id, name=self.plan(work).name)
             door.copy_in(lines.encode(), AGENT_ENV_FILE, mode=0o600)
             step.evidence("names", names)
 

@@ -14,10 +14,10 @@ from bottle_fsm.backend.docker import addresses
 from bottle_fsm.backend.docker.agent import AgentContainer
 from bottle_fsm.backend.docker.bottle import DockerBottle
 from bottle_fsm.backend.docker.client import Engine, connect
-from bottle_fsm.backend.docker.containers import PLACES
 from bottle_fsm.backend.docker.drift import find_drift, unsaved_work
 from bottle_fsm.backend.docker.endpoint import Endpoint
 from bottle_fsm.backend.docker.imagestep import ensure_images
+from bottle_fsm.backend.docker.joining import PLACES
 from bottle_fsm.backend.docker.mitm import MitmProxy
 from bottle_fsm.backend.docker.networks import check_members, ensure_networks, existing_id
 from bottle_fsm.backend.docker.observe import NETWORKS, observe
@@ -30,7 +30,7 @@ from bottle_fsm.bottle import Bottle
 from bottle_fsm.errors import BackendError, DriftError, Problem, ValidationError
 from bottle_fsm.manifest.spec import BottleSpec
 from bottle_fsm.model import Host, Json, Launch, Observed
-from bottle_fsm.places import GUARD_PORT, SCAN_PORT, UNUSABLE_DNS
+from bottle_fsm.places import GUARD_PORT, SCAN_PORT
 from bottle_fsm.plan.bottle_plan import BottlePlan
 from bottle_fsm.provision import ca
 from bottle_fsm.provision.trustgate import run_gate
@@ -143,7 +143,6 @@ class DockerBackend(BottleBackend):
             "guard's scan API": f"{guard}:{SCAN_PORT}",
             "host at the inside network's gateway": f"{addresses.address(inside, addresses.GATEWAY)}:22",
             "host at the between network's gateway": f"{addresses.address(between, addresses.GATEWAY)}:22",
-            "unusable resolver": f"{UNUSABLE_DNS}:53",
         }
 
     # -- down --------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from bottle_fsm.backend.docker.terminal import Terminal
 from bottle_fsm.bottle import ExecResult, Owner
 from bottle_fsm.errors import TransientError
 from bottle_fsm.places import AGENT_GID, AGENT_UID
-from bottle_fsm.transfer import Call, ExecBottle
+from bottle_fsm.transfer import Call, ExecBottle, is_orphan
 
 USERS: Final[Mapping[Owner, str]] = {"agent": f"{AGENT_UID}:{AGENT_GID}", "root": "0:0"}
 OUTPUT_LIMIT: Final = 64 << 20
@@ -93,10 +93,11 @@ class DockerBottle(ExecBottle):
         for item in found:
             config = item.get("ProcessConfig") or {}
             marks = [a for a in config.get("arguments") or [] if a.startswith(inside.MARK_PREFIX)]
-            if not item.get("Running") or not marks:
+            mark = marks[0].removeprefix(inside.MARK_PREFIX) if marks else ""
+            if not item.get("Running") or not mark or not is_orphan(mark):
                 continue
             as_root = str(config.get("user", "")) == self._users["root"]
-            self.kill_marked(marks[0].removeprefix(inside.MARK_PREFIX), "root" if as_root else "agent")
+            self.kill_marked(mark, "root" if as_root else "agent")
             ended += 1
         return ended
 

@@ -7,7 +7,6 @@ that never started is made again, never adopted: files may be missing, and it wo
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from typing import Final
 
 from bottle_fsm import naming
@@ -16,35 +15,17 @@ from bottle_fsm.backend.docker import addresses
 from bottle_fsm.backend.docker.archive_files import check_files, put_members
 from bottle_fsm.backend.docker.bottle import DockerBottle
 from bottle_fsm.backend.docker.creation import Circumstances, container_config, filled
-from bottle_fsm.backend.docker.errors import ObjectGoneError
-from bottle_fsm.backend.docker.networks import MEMBERS, check_members, network_id
+from bottle_fsm.backend.docker.joining import PLACES, check_networks, join, placeholders, rejoin
+from bottle_fsm.backend.docker.networks import network_id
 from bottle_fsm.backend.docker.plan import ContainerPlan, image_fact, subnet_fact
 from bottle_fsm.backend.docker.wait import check_running, wait_ready
-from bottle_fsm.backend.docker.work import Ground, Work, name_taken
+from bottle_fsm.backend.docker.work import Ground, Work
 from bottle_fsm.errors import BackendError, DriftError, NameTakenError
 from bottle_fsm.model import Observed, Resource
 from bottle_fsm.plan.diff import Operation
 from bottle_fsm.transfer import Call
 
-PLACES: Final = {
-    (naming.ROLE_GUARD, naming.ROLE_NET_BETWEEN): addresses.PARTNER,
-    (naming.ROLE_INTERCEPTOR, naming.ROLE_NET_BETWEEN): addresses.INTERCEPTOR,
-    (naming.ROLE_INTERCEPTOR, naming.ROLE_NET_INSIDE): addresses.INTERCEPTOR,
-    (naming.ROLE_AGENT, naming.ROLE_NET_INSIDE): addresses.PARTNER,
-}
-"""Who has which number in which network."""
 PROBE_SECONDS: Final = 10.0
-STOP_SECONDS: Final = 3
-
-
-def placeholders(facts: Mapping[str, str]) -> dict[str, str]:
-    """Return the addresses that a plan's texts name, as far as their subnets are chosen."""
-    homes = {
-        "guard": (naming.ROLE_GUARD, naming.ROLE_NET_BETWEEN),
-        "interceptor": (naming.ROLE_INTERCEPTOR, naming.ROLE_NET_INSIDE),
-    }
-    known = {name: (role, net, facts.get(subnet_fact(net))) for name, (role, net) in homes.items()}
-    return {name: addresses.address(subnet, PLACES[role, net]) for name, (role, net, subnet) in known.items() if subnet}
 
 
 def volume_resource(work: Work, name: str) -> Resource:
@@ -78,18 +59,13 @@ class Container(ABC):
 
     def start(self, work: Work) -> str:
         """Bring the container up and return its id."""
-        operation = work.operation(self.ROLE)
-        if operation.action == "adopt" and operation.found is not None:
-            work.adopt(operation)
-            container_id = operation.found.id
-            self._compare(work, container_id)
-        elif operation.action == "start" and operation.found is not None:
-            container_id = operation.found.id
-            work.adopt(operation)
-            self._run(work, container_id, cause=operation.cause)
-        else:
-            container_id = self._make(work, operation)
-        self._check_networks(work, container_id)
+        try:
+            container_id = self._bring(work, work.operation(self.ROLE))
+        except NameTakenError:
+            # Ours in flight from a launcher that died, or a stranger's: a second look tells.
+            work.steps.sleep(work.settle)
+            container_id = self._bring(work, work.operation(self.ROLE))
+        check_networks(work, self.plan(work), container_id)
         self._deliver(work, container_id)
         self._await(work, container_id)
         return container_id
@@ -135,21 +111,25 @@ class Container(ABC):
 
     # -- making ------------------------------------------------------------------------------------------------------
 
+    def _bring(self, work: Work, operation: Operation) -> str:
+        """Do what was decided, and return the id of the running container."""
+        found = operation.found
+        if found is None or operation.action not in {"adopt", "start"}:
+            return self._make(work, operation)
+        work.adopt(operation)
+        self._compare(work, found.id)
+        if operation.action == "start":
+            rejoin(work, self.plan(work), found.id)
+            self._run(work, found.id, cause=operation.cause)
+        return found.id
+
     def _make(self, work: Work, operation: Operation) -> str:
-        if operation.action == "replace" and operation.found is not None:
+        if operation.found is not None:
             self._agree(work, operation)
             work.remove(operation.found, cause=operation.cause)
-        try:
-            container_id = self._create(work, operation.cause)
-        except NameTakenError:
-            # Ours in flight from a launcher that died, or a stranger's: a second look tells.
-            work.steps.sleep(work.settle)
-            again = work.operation(self.ROLE)
-            if again.found is None:
-                raise name_taken(self.plan(work).name) from None
-            return self._make(work, again) if again.action == "replace" else again.found.id
+        container_id = self._create(work, operation.cause)
         self._fill(work, container_id)
-        self._join(work, container_id)
+        join(work, self.plan(work), container_id)
         self._run(work, container_id, cause=operation.cause)
         return container_id
 
@@ -203,24 +183,9 @@ class Container(ABC):
         if contents:
             check_files(work.engine, container_id, contents, name=self.plan(work).name)
 
-    def _join(self, work: Work, container_id: str) -> None:
-        plan = self.plan(work)
-        for role in plan.networks[1:]:
-            with work.steps.act(f"connect {self.ROLE} to {role}", cause="before its first start", role=self.ROLE):
-                self._connect(work, container_id, role)
-
-    def _connect(self, work: Work, container_id: str, role: str) -> None:
-        number = PLACES.get((self.ROLE, role))
-        subnet = work.steps.facts.get(subnet_fact(role))
-        address = addresses.address(subnet, number) if number and subnet else None
-        network = network_id(work, role)
-        with work.engine.guarded(f"connect {self.plan(work).name}") as api:
-            api.connect_container_to_network(container_id, network, ipv4_address=address)
-
     def _run(self, work: Work, container_id: str, *, cause: str) -> None:
         plan = self.plan(work)
         with work.steps.act(f"start {self.ROLE}", cause=cause, role=self.ROLE) as step:
-            self._rejoin(work, container_id)
             with work.engine.guarded(f"start {plan.name}") as api:
                 if api.inspect_container(container_id)["State"].get("Paused"):
                     api.unpause(container_id)
@@ -228,60 +193,7 @@ class Container(ABC):
                     api.start(container_id)
             step.made(work.resource(plan.planned(), container_id, state="running"))
 
-    # -- checking ----------------------------------------------------------------------------------------------------
-
-    def _rejoin(self, work: Work, container_id: str) -> None:
-        """Join a network that was made again since this container last ran: it would look for the old one."""
-        wanted = self._wanted_networks(work)
-        with work.engine.guarded(f"inspect {self.plan(work).name}") as api:
-            joined = api.inspect_container(container_id)["NetworkSettings"]["Networks"] or {}
-            lost = [n for n in joined.values() if n.get("NetworkID") and n["NetworkID"] not in wanted]
-            for network in lost:
-                try:
-                    api.disconnect_container_from_network(container_id, network["NetworkID"], force=True)
-                except Exception as error:  # noqa: BLE001 - docker-py's; a network that is gone cannot be left
-                    work.steps.say(f"cannot leave an old network: {type(error).__name__}")
-        if not lost:
-            return
-        present = {n["NetworkID"] for n in joined.values()} & set(wanted)
-        for object_id, role in wanted.items():
-            if object_id not in present:
-                self._connect(work, container_id, role)
-
-    def _wanted_networks(self, work: Work) -> dict[str, str]:
-        return {network_id(work, role): role for role in self.plan(work).networks}
-
-    def _check_networks(self, work: Work, container_id: str) -> None:
-        """See that it is on exactly the networks made for it; stop it otherwise, before anything is run in it.
-
-        Raises:
-            DriftError: see above.
-        """
-        check_running(work.engine, container_id, name=self.plan(work).name)
-        try:
-            self._compare_networks(work, container_id)
-        except DriftError:
-            self._halt(work, container_id)
-            raise
-
-    def _compare_networks(self, work: Work, container_id: str) -> None:
-        plan = self.plan(work)
-        with work.engine.guarded(f"inspect {plan.name}") as api:
-            joined = api.inspect_container(container_id)["NetworkSettings"]["Networks"] or {}
-        found = {str(network.get("NetworkID")) for network in joined.values()}
-        if found != set(self._wanted_networks(work)):
-            raise DriftError(f"is on other networks than planned: {', '.join(sorted(joined))}", place=plan.name)
-        for role in plan.networks:
-            if role in MEMBERS:
-                check_members(work, role)
-
-    def _halt(self, work: Work, container_id: str) -> None:
-        with work.steps.act(f"stop {self.ROLE}", cause="its networks are not what was planned", role=self.ROLE):
-            try:
-                with work.engine.guarded(f"stop {self.plan(work).name}") as api:
-                    api.stop(container_id, timeout=0)
-            except ObjectGoneError:
-                return
+    # -- waiting -----------------------------------------------------------------------------------------------------
 
     def _deliver(self, work: Work, container_id: str) -> None:
         try:

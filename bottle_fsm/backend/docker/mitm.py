@@ -11,8 +11,9 @@ from bottle_fsm import naming
 from bottle_fsm.archive import Member
 from bottle_fsm.backend.docker.archive_files import read_members
 from bottle_fsm.backend.docker.bottle import DockerBottle
-from bottle_fsm.backend.docker.containers import Container, placeholders
+from bottle_fsm.backend.docker.containers import Container
 from bottle_fsm.backend.docker.drift import health_of
+from bottle_fsm.backend.docker.joining import placeholders
 from bottle_fsm.backend.docker.plan import FACT_CA, MitmproxyProxyPlan
 from bottle_fsm.backend.docker.work import Work
 from bottle_fsm.egress import files as egress_files

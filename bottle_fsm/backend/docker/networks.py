@@ -5,19 +5,23 @@ Not its duty: joining containers to them (`containers`).
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from typing import Final
 
 from bottle_fsm import naming
 from bottle_fsm.backend.docker import addresses
 from bottle_fsm.backend.docker.client import Engine
-from bottle_fsm.backend.docker.errors import SubnetTakenError
+from bottle_fsm.backend.docker.errors import ObjectGoneError, SubnetTakenError
 from bottle_fsm.backend.docker.plan import NetworkPlan, subnet_fact
 from bottle_fsm.backend.docker.work import Work
 from bottle_fsm.errors import BackendError, DriftError, NameTakenError, PoolSpentError
+from bottle_fsm.model import Resource
 from bottle_fsm.plan.diff import Operation
 
 _ISOLATED_SINCE: Final = (1, 48)
+_STOP_SECONDS: Final = 3
+_STOP_CALL: Final = 30.0
 _TRIES: Final = 64
 """Subnets that the engine refuses although no network of its own has them (a host route); more is no accident."""
 
@@ -103,7 +107,8 @@ def _ensure(work: Work, network: NetworkPlan) -> None:
         if operation.action == "adopt":
             _adopt(work, operation)
             return
-        if operation.action != "create" and operation.found is not None:
+        if operation.found is not None:
+            _empty(work, operation.found)
             work.remove(operation.found, cause=operation.cause)
         try:
             _create(work, network, operation.cause)
@@ -116,6 +121,24 @@ def _ensure(work: Work, network: NetworkPlan) -> None:
         # Engines let two requests at once make two networks of one name; one of them is kept.
         work.operation(network.role)
         return
+
+
+def _empty(work: Work, network: Resource) -> None:
+    """Stop our containers on a network that has to go, and take them off it; they join its successor when started."""
+    ours = {r.id: r for r in work.look().ours if r.kind == "container"}
+    for member in sorted(set(network.detail["members"]) & set(ours)):
+        found = ours[member]
+        cause = f"{network.name} has to be made again"
+        with work.steps.act(f"stop {found.role}", cause=cause, role=found.role):
+            with work.engine.guarded(f"stop {found.name}", timeout=_STOP_CALL) as api:
+                api.stop(member, timeout=_STOP_SECONDS)
+            leave_network(work.engine, member, network.id)
+
+
+def leave_network(engine: Engine, container_id: str, network: str) -> None:
+    """Take a container off a network by force; one that is gone is left already."""
+    with contextlib.suppress(ObjectGoneError), engine.guarded("leave a network") as api:
+        api.disconnect_container_from_network(container_id, network, force=True)
 
 
 def _adopt(work: Work, operation: Operation) -> None:

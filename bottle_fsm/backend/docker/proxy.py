@@ -9,7 +9,8 @@ from typing import Final, cast
 
 from bottle_fsm import naming
 from bottle_fsm.archive import Member
-from bottle_fsm.backend.docker.containers import Container, placeholders
+from bottle_fsm.backend.docker.containers import Container
+from bottle_fsm.backend.docker.joining import placeholders
 from bottle_fsm.backend.docker.plan import ProxyPlan
 from bottle_fsm.backend.docker.work import Work
 from bottle_fsm.egress import files as egress_files

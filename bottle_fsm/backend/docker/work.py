@@ -5,6 +5,7 @@ Not its duty: how a network or a container is made.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -21,6 +22,7 @@ from bottle_fsm.steps import Steps
 
 _LOOKS: Final = 3
 _REMOVAL_SECONDS: Final = 30.0
+_REMOVAL_POLL: Final = 0.05
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,8 @@ class Ground:
                 raise self._explained(resource, error) from error
             if waited >= _REMOVAL_SECONDS:
                 raise TransientError("was removed, but is still there", place=resource.name)
-            self.steps.sleep(0.05)
-            waited += 0.05
+            time.sleep(_REMOVAL_POLL)  # within a sub-step: a signal must not cut it in two
+            waited += _REMOVAL_POLL
 
     def _explained(self, resource: Resource, error: BackendError) -> BackendError:
         """Name a foreign container that keeps a network from being removed."""
