@@ -17,8 +17,8 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from engine_daemon import start, stop
-from engine_place import EngineError, Place, say, version_at
+from engine_daemon import locked, start, stop
+from engine_place import MARKER, EngineError, Place, say, version_at
 
 REPO = Path(__file__).resolve().parent.parent
 PACKAGES = {  # a file that shows that the package is there, and the package
@@ -86,6 +86,8 @@ def install_missing() -> None:
 
 def as_root(place: Place, arguments: argparse.Namespace) -> NoReturn:
     """Go on as root through sudo on a terminal; without one, say the exact command and end."""
+    with locked(place):
+        pass  # its directory is made by the user who asked, who can then remove it, too
     flags = [flag for flag in ("private", "keep_data") if getattr(arguments, flag)]
     command = ["sudo", sys.executable, str(Path(__file__).resolve()), arguments.verb, "--dir", str(place.directory)]
     command += [f"--{flag.replace('_', '-')}" for flag in flags]
@@ -95,32 +97,47 @@ def as_root(place: Place, arguments: argparse.Namespace) -> NoReturn:
     raise EngineError(f"this needs root. Run:\n  {shlex.join(command)}")
 
 
+def show_env(place: Place) -> int:
+    """Print the line for a shell's `eval` that points its clients at the private engine."""
+    answers = version_at(place.socket)
+    print(f"export DOCKER_HOST={shlex.quote(place.url)}" if answers else "# no private engine runs: nothing to set")
+    return 0
+
+
+def show_status(place: Place) -> int:
+    """Print whether the private engine answers; the exit code says it, too."""
+    version = version_at(place.socket)
+    print(f"engine {version} answers at {place.url}" if version else f"no engine answers at {place.url}")
+    return 0 if version else 1
+
+
+def nothing_to_do(place: Place, arguments: argparse.Namespace) -> str | None:
+    """Return why `start` or `stop` has nothing to do, None when it has."""
+    if arguments.verb == "stop":
+        never = not (place.directory / MARKER).exists()
+        return f"no engine was ever started in {place.directory}; nothing to stop" if never else None
+    found = None if arguments.private else users_engine(place)
+    if found:
+        return f"{found}; --private would start one of our own"
+    return f"the private engine answers already at {place.url}" if version_at(place.socket) else None
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Carry out one verb and return the exit code."""
     place = Place(Path(arguments.dir).resolve())
-    if arguments.verb == "env":
-        answers = version_at(place.socket)
-        print(f"export DOCKER_HOST={shlex.quote(place.url)}" if answers else "# no private engine runs: nothing to set")
-        return 0
-    if arguments.verb == "status":
-        version = version_at(place.socket)
-        print(f"engine {version} answers at {place.url}" if version else f"no engine answers at {place.url}")
-        return 0 if version else 1
-    if arguments.verb == "start" and not arguments.private:
-        found = users_engine(place)
-        if found:
-            say(f"{found}; --private would start one of our own")
-            return 0
-    if arguments.verb == "start" and version_at(place.socket):
-        say(f"the private engine answers already at {place.url}")
+    if arguments.verb in {"env", "status"}:
+        return show_env(place) if arguments.verb == "env" else show_status(place)
+    reason = nothing_to_do(place, arguments)
+    if reason:
+        say(reason)
         return 0
     if os.geteuid() != 0:
         as_root(place, arguments)
     if arguments.verb == "stop":
         stop(place, keep_data=arguments.keep_data)
-        return 0
-    install_missing()
-    start(place)
+    else:
+        install_missing()
+        start(place)
     return 0
 
 

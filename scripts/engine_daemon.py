@@ -16,10 +16,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from engine_place import EngineError, Place, ask, live_pid, say, version_at
+from engine_place import MARKER, EngineError, Place, ask, live_pid, say, version_at
 
 ANSWER_TIMEOUT = 60.0
-MARKER = "lock"
 
 
 def storage_driver(directory: Path) -> str:
@@ -122,9 +121,6 @@ def _log_tail(place: Place) -> str:
 
 def stop(place: Place, *, keep_data: bool) -> None:
     """Remove every container and network of the private engine, end it, and remove what it left."""
-    if not (place.directory / MARKER).exists():
-        say(f"no engine was ever started in {place.directory}; nothing to stop")
-        return
     with locked(place):
         if not version_at(place.socket) and place.run.exists():
             _start_daemon(place)  # it was killed: only itself can take its containers, bridges and packet rules away

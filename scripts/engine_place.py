@@ -15,11 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+MARKER = "lock"
+"""The engine's lock file, which also marks its directory as ours; it is never removed."""
 SOCKET_PATH_LIMIT = 107
 LONGEST_SOCKET = "exec/containerd/containerd.sock.ttrpc"  # the longest that the engine makes under its run directory
 
 
-class EngineError(Exception):
+class EngineError(RuntimeError):
     """The engine cannot be brought up or down; the text says why and how to go on."""
 
 
