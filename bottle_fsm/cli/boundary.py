@@ -35,10 +35,8 @@ def guarded(app: App, run: Callable[[App], int]) -> int:
         return _failed(app, describe(error), exit_code_of(error), error)
     except (KeyboardInterrupt, click.Abort):
         return _interrupted(app)
-    except BrokenPipeError:
-        return _reader_gone()
     except Exception as error:  # noqa: BLE001 - the boundary: nothing leaves it without a sentence
-        return _failed(app, _internal(app, error), 1, error)
+        return _reader_gone() if isinstance(error, BrokenPipeError) else _failed(app, _internal(app, error), 1, error)
     return code
 
 

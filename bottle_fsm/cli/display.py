@@ -1,4 +1,4 @@
-"""Where a launch shows itself: the protocol of all displays, plain lines, and the fan-out that none of them can break."""
+"""Where a launch shows itself: the protocol of all displays, plain lines, and the fan-out that none can break."""
 
 from __future__ import annotations
 

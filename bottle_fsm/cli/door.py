@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ import click
 from bottle_fsm import __version__
 from bottle_fsm.cli.app import OWN_FAILURE, PROGRAM, App, common_options, log_options
 from bottle_fsm.cli.boundary import guarded
+from bottle_fsm.safetext import safe
 
 VERBS: Final = {
     "apply": "Launch, resume, repair or revise the bottles of a manifest.",
@@ -76,6 +78,10 @@ class Door(click.Group):
         """Find the verb; from here on `exec` and `attach` fail with a code of their own."""
         if args[0] in _PASS_ON:
             ctx.ensure_object(App).failure_code = OWN_FAILURE
+        if args[0] not in VERBS and not args[0].startswith("-"):
+            close = difflib.get_close_matches(args[0], VERBS, n=1)
+            hint = f"Did you mean {close[0]}?" if close else f"Verbs are {', '.join(VERBS)}."
+            raise click.UsageError(f"there is no verb '{safe(args[0])}'. {hint}", ctx)
         return super().resolve_command(ctx, args)
 
     def main(self, args: Sequence[str] | None = None, *_: Any, **__: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping
 from typing import Final
 
@@ -59,6 +60,8 @@ class Ending:
         return [head, *self._how_to_go_on(bottle)]
 
     def _of_error(self, error: BottleError, record: BottleRecord) -> list[str]:
+        if self._app.debug:
+            write_error("".join(traceback.format_exception(error)).rstrip())
         lines = describe(error).split("\n")
         if isinstance(error, InterruptedLaunchError):
             lines.append(f"    {self._left(record)}")

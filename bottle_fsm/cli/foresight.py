@@ -65,7 +65,9 @@ def foresee(directory: Path, here: Host, spec: BottleSpec) -> Foresight:
     if previous is not None:
         backend.check_endpoint(previous)
     operations = diff(plan, backend.observe(launch), launch, previous)
-    return _foresight(spec, plan, operations, _headline(spec, record, operations, _drift(backend, record, launch)), notes)
+    return _foresight(
+        spec, plan, operations, _headline(spec, record, operations, _drift(backend, record, launch)), notes
+    )
 
 
 def _foresight(

@@ -20,7 +20,9 @@ def known(directory: Path, words: Sequence[str], *, every: bool) -> list[str]:
     found = records(directory)
     if bool(words) == every:
         problem = "name bottles or give --all, not both" if every else "no bottle is named"
-        raise UsageError(problem, place="BOTTLE", hint="Name one or more, or give --all; `bottle-fsm status` lists them")
+        raise UsageError(
+            problem, place="BOTTLE", hint="Name one or more, or give --all; `bottle-fsm status` lists them"
+        )
     if every:
         return [r.bottle for r in found if r.state != TORN_DOWN]
     return choose_all(words, [r.bottle for r in found])

@@ -1,4 +1,4 @@
-"""Launching: what apply, resume and destroy share. Opens the runtime, follows signals, runs the work, tells how it ended."""
+"""Launching: what apply, resume and destroy share: the open runtime, signals, the work, and how it ended."""
 
 from __future__ import annotations
 
@@ -150,5 +150,3 @@ def _after_signal(signum: int, manner: Manner) -> str:
     name = signal.Signals(signum).name
     what = "everything is kept as it is" if signum == signal.SIGHUP else manner.after_signal
     return f"{name}: the current step is finished, then {what}. A second signal stops at once, which is safe."
-
-

@@ -1,4 +1,4 @@
-"""LiveTable: the table that follows launches on a terminal, with the story scrolling above it. The only importer of rich."""
+"""LiveTable: follows launches on a terminal, with the story scrolling above it. The only importer of rich."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from bottle_fsm.cli.story import Line, Story, Tone
+from bottle_fsm.cli.story import Story, Tone
 from bottle_fsm.model import Event
 from bottle_fsm.safetext import safe
 from bottle_fsm.store import kinds
+from bottle_fsm.store.record import TORN_DOWN
 
 _STYLES: Final[dict[Tone, str]] = {"plain": "", "good": "green", "bad": "red", "quiet": "dim"}
 _STEPS: Final = frozenset({kinds.STEP_INTENT, kinds.INTENT, kinds.UNDO_INTENT})
+_ENDS: Final = frozenset({"provisioned", TORN_DOWN})
 _PER_SECOND: Final = 8
 
 
@@ -29,6 +31,7 @@ class _Row:
     state: str = "…"
     step: str = ""
     since: float = field(default_factory=time.monotonic)
+    spinner: Spinner = field(default_factory=lambda: Spinner("dots"))
 
 
 class LiveTable:
@@ -48,17 +51,17 @@ class LiveTable:
             row.step = str(event.evidence.get("step") or event.trigger)
             row.since = time.monotonic()
         if event.kind in {kinds.DONE, kinds.SKIPPED, kinds.DECLARED}:
-            row.state, row.step = event.dest, ""
+            row.state, row.step, row.since = event.dest, "", time.monotonic()
         for line in self._story.tell(event):
-            self._console.print(_text(line))
+            self.say(line.text, line.tone)
 
     def progress(self, bottle: str, text: str) -> None:
         """Show it as the row's step."""
         self._rows.setdefault(bottle, _Row()).step = text
 
-    def say(self, text: str) -> None:
-        """Print a line above the table."""
-        self._console.print(Text(text))
+    def say(self, text: str, tone: Tone = "plain") -> None:
+        """Print a line above the table; the terminal wraps it, so that it is copied in one piece."""
+        self._console.print(Text(text, _STYLES[tone]), soft_wrap=True)
 
     def note(self, text: str) -> None:
         """Show a line below the table from its next refresh on: a signal handler cannot wait for the console."""
@@ -77,21 +80,19 @@ class LiveTable:
         """Take the table away; what was printed stays, and so does the note."""
         self._live.stop()
         if self._note:
-            self._console.print(Text(safe(self._note)))
+            self.say(safe(self._note))
 
     def __rich__(self) -> RenderableType:
         """Draw the table as of now."""
         table = Table.grid(padding=(0, 2))
         for bottle, row in self._rows.items():
-            elapsed = f"{time.monotonic() - row.since:.0f} s"
-            table.add_row(Spinner("dots"), safe(bottle), Text(safe(row.state), "bold"), Text(safe(row.step)), elapsed)
+            ended = row.state in _ENDS
+            sign: RenderableType = Text("✓", "green") if ended else row.spinner
+            elapsed = "" if ended else f"{time.monotonic() - row.since:.0f} s"
+            table.add_row(sign, Text(safe(bottle)), Text(safe(row.state), "bold"), Text(safe(row.step)), elapsed)
         return Group(table, Text(safe(self._note), "yellow")) if self._note else table
 
     def _begin(self) -> Live:
         live = Live(self, console=self._console, refresh_per_second=_PER_SECOND, transient=True)
         live.start()
         return live
-
-
-def _text(line: Line) -> Text:
-    return Text(line.text, _STYLES[line.tone])

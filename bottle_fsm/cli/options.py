@@ -13,7 +13,9 @@ manifest_argument = click.argument("manifest", type=click.Path(path_type=Path), 
 bottles_argument = click.argument("bottles", nargs=-1, metavar="[BOTTLE]...")
 bottle_argument = click.argument("bottle", metavar="BOTTLE")
 all_option = click.option("--all", "every", is_flag=True, help="All bottles of this state directory.")
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per line, to standard output.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON, one object per line, to standard output."
+)
 yes_option = click.option("--yes", is_flag=True, help="Agree to every question.")
 lock_timeout_option = click.option(
     "--lock-timeout",

@@ -1,4 +1,4 @@
-"""The journal for readers: without a lock, without an engine, and without making a state directory that is not there."""
+"""The journal for readers: without a lock, without an engine, and without making a directory that is not there."""
 
 from __future__ import annotations
 

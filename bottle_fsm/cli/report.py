@@ -1,4 +1,4 @@
-"""Report: what `--json` prints. A first object that names the schema, one an event, a last one with outcome and exit code."""
+"""Report: what `--json` prints: an object that names the schema, one an event, a last one with the exit code."""
 
 from __future__ import annotations
 

@@ -34,6 +34,7 @@ class Story:
         self._steps = steps
         self._mending: set[str] = set()
         self._fingerprints: dict[str, str] = {}
+        self._results: dict[tuple[str, str], list[tuple[Any, Any]]] = {}
         self._tellers: Mapping[str, Callable[[Event], list[Line]]] = {
             kinds.DECLARED: self._declared,
             kinds.DONE: self._moved,
@@ -72,7 +73,8 @@ class Story:
         wait = event.evidence.get("retry_in")
         again = f"\n    attempt {event.attempt + 1} follows in {float(wait):.1f} s" if wait else ""
         where = f"{safe(event.dest)} attempt {event.attempt} failed"
-        return [Line(f"{where}: {safe_block(event.cause)}{again}", "bad")]
+        cause = event.cause.removeprefix(f"{event.bottle} {event.dest}: ").removeprefix(f"{event.bottle}: ")
+        return [Line(f"{where}: {safe_block(cause)}{again}", "bad")]
 
     def _kept(self, event: Event) -> list[Line]:
         return [Line(f"kept as it is, in the state {safe(event.source)}")]
@@ -111,8 +113,11 @@ class Story:
             lines.append(Line(f"CA SHA-256 fingerprint: {colons(found)}"))
         for name, (title, first) in _TABLES.items():
             rows = event.evidence.get(name)
-            if isinstance(rows, list) and rows:
-                lines += table(title, first, rows)
+            known = [r for r in rows if isinstance(r, dict)] if isinstance(rows, list) else []
+            results = [(r.get(first), r.get("ok")) for r in known]
+            if known and self._results.get((event.bottle, name)) != results:
+                self._results[event.bottle, name] = results
+                lines += table(title, first, known)
         return lines
 
 
@@ -136,16 +141,16 @@ def seconds(duration: float) -> str:
 
 def table(title: str, first: str, rows: Sequence[Json]) -> list[Line]:
     """Return a line for each row of findings, in columns; a row that is not ok says so and how to mend it."""
-    known = [r for r in rows if isinstance(r, dict)]
-    columns = [first, *(k for r in known for k in r if k != first and k not in _HIDDEN)]
-    columns = [c for c in dict.fromkeys(columns) if any(_cell(r, c) for r in known)]
-    widths = {c: max(len(_cell(r, c)) for r in known) for c in columns}
-    lines = []
-    for row in known:
+    columns = [first, *(k for r in rows for k in r if k != first and k not in _HIDDEN)]
+    columns = [c for c in dict.fromkeys(columns) if any(_cell(r, c) for r in rows)]
+    widths = {c: max(len(c), *(len(_cell(r, c)) for r in rows)) for c in columns}
+    head = "  ".join(f"{safe(c):<{widths[c]}}" for c in columns)
+    lines = [Line(f"    {title:<9}          {head}".rstrip(), "quiet")]
+    for row in rows:
         good = row.get("ok") is True
         cells = "  ".join(f"{_cell(row, c):<{widths[c]}}" for c in columns)
         remedy = f"  {safe(row['remedy'])}" if not good and row.get("remedy") else ""
-        text = f"    {title:<9}  {'ok    ' if good else 'FAILED'}  {cells}{remedy}".rstrip()
+        text = f"    {'':<9}  {'ok' if good else 'FAILED':<6}  {cells}{remedy}".rstrip()
         lines.append(Line(text, "good" if good else "bad"))
     return lines
 

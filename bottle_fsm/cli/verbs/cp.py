@@ -20,7 +20,9 @@ from bottle_fsm.places import WORKSPACE
 @click.command("cp", cls=Verb, short_help="Copy files into a bottle, or out of one.")
 @click.argument("source", metavar="SRC")
 @click.argument("target", metavar="DST")
-@click.option("--force", is_flag=True, help="Replace a file or directory of this host; reach a bottle that is not ready.")
+@click.option(
+    "--force", is_flag=True, help="Replace a file or directory of this host; reach a bottle that is not ready."
+)
 @click.pass_context
 def command(context: click.Context, /, *, source: str, target: str, force: bool) -> int:
     """Copy a file or a directory tree into a bottle, or out of one. One side is BOTTLE:PATH.

@@ -55,9 +55,7 @@ def command(  # noqa: PLR0913 - the options of the verb
         places = _places(save, names)
         with desk(app, report, names, yes=yes) as at:
             work: dict[str, Work] = {
-                name: partial(
-                    destroy, at.runtime, name, save=places.get(name), discard=yes, lock_timeout=lock_timeout
-                )
+                name: partial(destroy, at.runtime, name, save=places.get(name), discard=yes, lock_timeout=lock_timeout)
                 for name in names
             }
             return at.run(work, manner)

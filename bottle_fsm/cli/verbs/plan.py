@@ -23,7 +23,9 @@ _CHANGES = 2
 @click.option("--name", metavar="NAME", help="Take this project name instead of the manifest's.")
 @click.option("--backend", type=click.Choice(BACKENDS), help="Take this backend instead of the manifest's.")
 @json_option
-@click.option("--detailed-exitcode", is_flag=True, help="End with 2 when apply would change something, with 0 when not.")
+@click.option(
+    "--detailed-exitcode", is_flag=True, help="End with 2 when apply would change something, with 0 when not."
+)
 @click.pass_context
 def command(  # noqa: PLR0913 - the options of the verb
     context: click.Context,
@@ -46,7 +48,9 @@ def command(  # noqa: PLR0913 - the options of the verb
         specs = wanted(manifest, bottles, here, name=name, backend=backend)
         found = [foresee(app.directory, here, spec) for spec in specs]
         for one in found:
-            report.write({"type": "plan", "changes": one.changes, "notes": one.notes, **to_json(one.plan, one.operations)})
+            report.write(
+                {"type": "plan", "changes": one.changes, "notes": one.notes, **to_json(one.plan, one.operations)}
+            )
         if not as_json:
             click.echo("\n\n".join(_text(one) for one in found))
         changed = any(one.changes for one in found)
