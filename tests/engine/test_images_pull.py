@@ -65,14 +65,18 @@ def test_pulls_the_recorded_digest_though_the_tag_moved_on(registry: TinyServer,
     recorded = add(registry, engine)
     moved = add(registry, engine)
     assert moved != recorded
-    assert ensure_present(engine, ref, say=print, digest=recorded).digest == recorded
+    first = ensure_present(engine, ref, say=print, digest=recorded)
+    newer = ensure_present(engine, ref, say=print)
+    again = ensure_present(engine, ref, say=pytest.fail, digest=recorded)
+    assert (first.digest, newer.digest, again.digest) == (recorded, moved, recorded)
+    assert first.id == again.id != newer.id
 
 
-def test_refuses_what_is_here_under_another_digest(registry: TinyServer, engine: Engine, ref: str) -> None:
+def test_takes_nothing_else_for_the_recorded_digest(registry: TinyServer, engine: Engine, ref: str) -> None:
     add(registry, engine)
     ensure_present(engine, ref, say=print)
     other = "sha256:" + "0" * 64
-    with pytest.raises(ImageMissingError, match=f"not the recorded {other}.*docker pull"):
+    with pytest.raises(ImageMissingError, match=rf"{other} is not on the engine and cannot be pulled"):
         ensure_present(engine, ref, say=print, digest=other)
 
 

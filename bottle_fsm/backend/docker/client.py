@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from bottle_fsm.backend.docker.endpoint import Address, Endpoint, resolve
 from bottle_fsm.backend.docker.errors import translated
-from bottle_fsm.errors import BackendError, DecisionNeededError, EngineUnavailableError, TransientError
+from bottle_fsm.errors import DecisionNeededError, EngineUnavailableError, TransientError
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -183,18 +183,13 @@ def _has_paramiko() -> bool:
 
 def _tls(address: Address) -> TLSConfig:
     """Return docker-py's TLS settings for a directory of certificates; a missing client pair is left out."""
-    from docker.errors import TLSParameterError  # noqa: PLC0415 - start-up budget
     from docker.tls import TLSConfig  # noqa: PLC0415 - start-up budget
 
     directory = Path(address.tls_dir)
     pair = (str(directory / "cert.pem"), str(directory / "key.pem"))
-    has_pair = all(Path(part).is_file() for part in pair)
     authority = directory / "ca.pem"
-    try:
-        return TLSConfig(
-            client_cert=pair if has_pair else None,
-            ca_cert=str(authority) if authority.is_file() else None,
-            verify=address.tls_verify,
-        )
-    except TLSParameterError as error:
-        raise BackendError(str(error), place=address.tls_dir, hint="Check DOCKER_CERT_PATH") from error
+    return TLSConfig(
+        client_cert=pair if all(Path(part).is_file() for part in pair) else None,
+        ca_cert=str(authority) if authority.is_file() else None,
+        verify=address.tls_verify,
+    )

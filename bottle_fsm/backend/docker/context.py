@@ -6,7 +6,6 @@ Not its duty: what belongs into which image.
 from __future__ import annotations
 
 import hashlib
-import io
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -77,10 +76,6 @@ class ContextWriter:
         info.size = size
         info.mode = 0o755 if executable else 0o644
         self._tar.addfile(info, content)
-
-    def add_bytes(self, name: str, content: bytes) -> None:
-        """Add a file that exists nowhere else."""
-        self._add(name, io.BytesIO(content), len(content), executable=False)
 
     def close(self) -> None:
         """Write the end of the archive."""
