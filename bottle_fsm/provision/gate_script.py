@@ -125,7 +125,8 @@ _HEAD: Final = f"""
 umask 077
 top=$(mktemp -d) || exit 1
 trap 'rm -rf "$top"' EXIT
-export java_gate='{_JAVA}'
+mkdir "$top/tmp"
+export TMPDIR="$top/tmp" java_gate='{_JAVA}'
 has() {{ command -v "$1" >/dev/null 2>&1; }}
 ask() {{ # name, command for the version, command that asks: leaves three files in the tool's own directory
   mkdir "$top/$1" && cd "$top/$1" || return

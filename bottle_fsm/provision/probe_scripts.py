@@ -60,6 +60,8 @@ def plain(target):
 def tcp(target):
     try:
         socket.create_connection(split(target), timeout={_LIMIT}).close()
+    except ConnectionRefusedError:
+        return "reached: connection refused"  # somebody answered, so there is a path
     except OSError as error:
         return "unreachable: " + (error.strerror or "no answer in time")
     return "connected"
@@ -126,27 +128,32 @@ status() {{ # url: what the proxy said to it
     case $code in *403*|*502*) echo "refused: status $code" ;; *) echo "not refused: status $code" ;; esac
   else
     text=$(wget -O /dev/null -T {_LIMIT} -t 1 "$1" 2>&1) && {{ echo 'not refused'; return; }}
-    case $text in *403*|*502*) echo 'refused: by the proxy' ;; *) echo "failed: $text" ;; esac
+    case $text in *403*|*502*|*orbidden*|*'Bad Gateway'*) echo 'refused: by the proxy' ;; *) echo "failed: $text" ;; esac
   fi
 }}
 connect() {{ status "https://$1/"; }}
 plain() {{ status "http://$1/"; }}
 tcp() {{
   host=${{1%:*}} port=${{1##*:}}
-  if has curl; then
-    curl -s -o /dev/null --noproxy '*' --connect-timeout {_LIMIT} -m {_LIMIT} "telnet://$host:$port" < /dev/null
-    case $? in 7|28) echo unreachable ;; *) echo connected ;; esac
-  elif has nc; then
-    if nc -z -w {_LIMIT} "$host" "$port" >/dev/null 2>&1; then echo connected; else echo unreachable; fi
-  elif has bash; then
-    if timeout {_LIMIT} bash -c 'exec 3<>"/dev/tcp/$1/$2"' bash "$host" "$port" 2>/dev/null
-    then echo connected; else echo unreachable; fi
+  if has bash; then
+    said=$(timeout {_LIMIT} bash -c 'exec 3<>"/dev/tcp/$1/$2" && echo connected' bash "$host" "$port" 2>&1)
+  elif has curl; then
+    # the time of the connection says it: how the transfer ends depends on what listens there
+    said=$(curl -sv -o /dev/null --noproxy '*' -m {_LIMIT} -w 'at %{{time_connect}}' "telnet://$host:$port" \
+      < /dev/null 2>&1)
+    case $said in *'at 0.000000'*) ;; *) said=connected ;; esac
+  elif has nc; then said=$(nc -z -v -w {_LIMIT} "$host" "$port" 2>&1 && echo connected)
   else
-    # both what cannot be reached and what answers no HTTP fail; only the words tell them apart
-    case $(wget --no-proxy -O /dev/null -T {_LIMIT} -t 1 "http://$host:$port/" 2>&1) in
-    *nreachable*|*refused*|*imed\\ out*|*'ermission denied'*|*'not permitted'*) echo unreachable ;; *) echo connected ;;
+    said=$(wget --no-proxy -O /dev/null -T {_LIMIT} -t 1 "http://$host:$port/" 2>&1)
+    case $said in *'connected.'*) said=connected ;; *'failed: '*|*'imed out'*|*"can't connect"*) ;; *) said=connected ;;
     esac
   fi
+  case $said in
+  # somebody answered, so there is a path
+  *efused*) echo 'reached: connection refused' ;;
+  *connected*) echo connected ;;
+  *) echo unreachable ;;
+  esac
 }}
 dns() {{
   host=${{1%:*}} port=${{1##*:}}

@@ -29,6 +29,8 @@ TIMEOUT: Final = 60.0
 DIRECT_MS: Final = 2000
 """A direct path must fail within this time: a tool that tries it shall not seem to hang."""
 REFUSAL_MS: Final = 1000
+LOOKUP_MS: Final = 3000
+"""A name is looked up twice (IPv4 and IPv6), and the resolver that never answers costs a second each time."""
 WILD_LABEL: Final = "bottle-selftest"
 """The made-up name below a wildcard's suffix."""
 
@@ -114,7 +116,7 @@ def _direct_probes(probes: Mapping[str, str]) -> list[Probe]:
         *(Probe(name, "tcp", target, "unreachable", DIRECT_MS) for name, target in targets.items()),
         Probe("the bottle's resolver, UDP", "dns", resolver, "no answer", DIRECT_MS),
         Probe("a public resolver, UDP", "dns", PUBLIC_RESOLVER, "no answer", DIRECT_MS),
-        Probe("a public name", "name", DENIED_PROBE_HOST, "no address", DIRECT_MS),
+        Probe("a name, by the bottle's resolver", "name", DENIED_PROBE_HOST, "no address", LOOKUP_MS),
     ]
 
 

@@ -115,8 +115,8 @@ class Bench:
         """Make an internal network on which the host does not answer; return its id."""
         name = f"{self._prefix}-{next(_numbers)}"
         with self.engine.guarded("test network") as api:
-            octets = os.getpid() % 250, next(_numbers) % 32 * 8
-            pool = {"Subnet": f"10.249.{octets[0]}.{octets[1]}/29"}
+            octets = os.getpid() % 250, next(_numbers) % 4 * 64
+            pool = {"Subnet": f"10.249.{octets[0]}.{octets[1]}/26"}
             made = api.create_network(
                 name,
                 driver="bridge",

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
 
 import pytest
 from provision_bench import LAUNCH, Bench, RecordedSteps, Sidecars, start_sidecars
@@ -9,18 +9,56 @@ from bottle_fsm.backend.docker.bottle import DockerBottle
 from bottle_fsm.backend.docker.images import ImageRef
 from bottle_fsm.egress.policy import compile_policy
 from bottle_fsm.errors import GateError
+from bottle_fsm.naming import ROLE_INTERCEPTOR
+from bottle_fsm.plan.bottle_plan import BottlePlan, PlannedObject
 from bottle_fsm.provision import ca
+from bottle_fsm.provision.probe_scripts import _SHELL
+from bottle_fsm.provision.selftest import run_selftest
 from bottle_fsm.provision.trustgate import run_gate
 
 pytestmark = pytest.mark.engine
 
+ALLOW = [["allowed.test", 443], ["*.wild.test", 443], ["plain.test", 80]]
+SSH = [["git.test", 22]]
+# public-looking addresses of nobody (RFC 5737): verdicts look at them, nothing is sent
+HOSTS = dict.fromkeys(("allowed.test", "plain.test", "git.test", "bottle-selftest.wild.test"), "203.0.113.5")
 POLICY = compile_policy(
     bottle="demo/test",
     launch=LAUNCH,
-    allow=[("allowed.test", 443), ("*.wild.test", 443), ("plain.test", 80)],
+    allow=[(str(h), int(p)) for h, p in ALLOW],  # type: ignore[call-overload]
     ssh=[("git.test", 22)],
-    hosts={"allowed.test": "203.0.113.5", "plain.test": "203.0.113.5", "git.test": "203.0.113.5"},
+    hosts=HOSTS,
 )
+EVERY_TOOL = {
+    "curl",
+    "curl-empty-environment",
+    "git",
+    "node",
+    "npm",
+    "openssl",
+    "pip",
+    "python-requests",
+    "python-urllib",
+    "wget",
+}
+
+
+def plan(*, allow: list[list[object]] = ALLOW, intercepted: bool = True) -> BottlePlan:
+    interceptor = PlannedObject(ROLE_INTERCEPTOR, "container", "x", "mitm_up", {}, runs=True)
+    return BottlePlan(
+        bottle="demo/test",
+        slug="test",
+        backend="docker",
+        spec="",
+        endpoint={},
+        guard="builtin",
+        guard_reason="",
+        objects=(interceptor,) if intercepted else (),
+        policy={"allow": allow, "ssh": SSH, "hosts": HOSTS},
+        env={},
+        secrets={},
+        provision=(),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +73,143 @@ def trusting(bench: Bench, network: str, images: dict[str, ImageRef], sidecars: 
     return bottle
 
 
+def without(bottle: DockerBottle, *programs: str) -> None:
+    """Take programs out of the image as this container sees it."""
+    script = 'for program; do rm -f "$(readlink -f "$(command -v "$program")")" "$(command -v "$program")"; done'
+    assert bottle.exec(["sh", "-c", script, "sh", *programs], user="root").code == 0
+
+
 def test_proves_every_tool_of_the_agent_image(trusting: DockerBottle, steps: RecordedSteps) -> None:
     matrix = run_gate(trusting, steps=steps, expect_launch=LAUNCH)
-    for row in matrix:
-        print(row)
-    assert all(row["ok"] for row in matrix)
+    assert {row["tool"] for row in matrix} == EVERY_TOOL
+    assert all(row["ok"] and row["version"] for row in matrix)
+    assert steps.done == [("trust_gate", {"trust_matrix": matrix})]
+    assert trusting.exec(["find", "/tmp", "-user", "agent"]).text == ""
+
+
+def test_fails_every_tool_that_does_not_trust_the_ca(
+    bench: Bench, network: str, images: dict[str, ImageRef], sidecars: Sidecars, steps: RecordedSteps
+) -> None:
+    bottle = bench.agent(images["agent"].id, network, sidecars.address)
+    with pytest.raises(GateError, match="curl, curl-empty-environment, git, node, npm, openssl, pip") as caught:
+        run_gate(bottle, steps=steps, expect_launch=LAUNCH)
+    matrix = steps.done[0][1]["trust_matrix"]
+    assert {row["tool"] for row in matrix} == EVERY_TOOL
+    assert not any(row["ok"] for row in matrix)
+    assert all(row["remedy"] for row in matrix)
+    assert caught.value.hint
+    assert caught.value.hint.startswith("For curl: ")
+
+
+def test_fails_when_another_launch_answers(trusting: DockerBottle, steps: RecordedSteps) -> None:
+    with pytest.raises(GateError, match="curl"):
+        run_gate(trusting, steps=steps, expect_launch="another-launch")
+
+
+def test_names_the_one_tool_that_does_not_look_at_the_store(
+    bench: Bench, network: str, images: dict[str, ImageRef], sidecars: Sidecars, steps: RecordedSteps
+) -> None:
+    bottle = bench.agent(images["agent"].id, network, sidecars.address, NODE_USE_ENV_PROXY="0")
+    ca.trust(bottle, sidecars.certificate, RecordedSteps())
+    with pytest.raises(GateError, match="not trusted or not proxied: node ") as caught:
+        run_gate(bottle, steps=steps, expect_launch=LAUNCH)
+    assert "use Node 22.21 or 24" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("kept", ["curl", "wget"])
+def test_works_in_an_image_that_has_one_tool_only(
+    bench: Bench, network: str, images: dict[str, ImageRef], sidecars: Sidecars, kept: str
+) -> None:
+    bottle = bench.agent(images["agent"].id, network, sidecars.address)
+    ca.trust(bottle, sidecars.certificate, RecordedSteps())
+    dropped = {"curl", "wget"} - {kept}
+    without(bottle, *dropped, "python3", "git", "npm", "node", "openssl", "nc")
+    gate, test = RecordedSteps(), RecordedSteps()
+    matrix = run_gate(bottle, steps=gate, expect_launch=LAUNCH)
+    assert [row["tool"] for row in matrix] == [kept, "curl-empty-environment"][: 2 if kept == "curl" else 1]
+    run_selftest(bottle, plan(), {}, test)
+    rows = test.done[0][1]["selftest"]
+    assert all(row["ok"] for row in rows), rows
+
+
+def test_refuses_an_image_that_can_prove_nothing(
+    bench: Bench, network: str, images: dict[str, ImageRef], sidecars: Sidecars, steps: RecordedSteps
+) -> None:
+    bottle = bench.agent(images["agent"].id, network, sidecars.address)
+    without(bottle, "curl", "wget", "python3", "git", "npm", "node", "openssl")
+    with pytest.raises(GateError, match="no tool that could prove anything"):
+        run_gate(bottle, steps=steps, expect_launch=LAUNCH)
+
+
+def test_passes_the_selftest_and_records_each_row(trusting: DockerBottle, steps: RecordedSteps) -> None:
+    run_selftest(trusting, plan(), {"the guard": "192.0.2.77:8888"}, steps)
+    ((name, findings),) = steps.done
+    rows = {row["probe"]: row for row in findings["selftest"]}
+    assert name == "selftest"
+    assert {probe for probe, row in rows.items() if row["expected"] == "allow"} == {
+        "allow rule allowed.test:443",
+        "allow rule bottle-selftest.wild.test:443",
+        "allow rule plain.test:80",
+        "allow rule git.test:22",
+    }
+    assert rows["host without a rule, HTTPS"]["got"] == "refused: status 403"
+    assert rows["host without a rule, HTTP"]["got"] == "refused: status 403"
+    assert rows["the guard"]["got"].startswith("unreachable")
+    assert rows["a name, by the bottle's resolver"]["got"].startswith("no address")
+    assert len(rows) == 15
+    assert all(row["ok"] and set(row) == {"probe", "target", "expected", "got", "ok", "ms"} for row in rows.values())
+
+
+def test_fails_an_allow_rule_that_the_sidecars_do_not_know(trusting: DockerBottle, steps: RecordedSteps) -> None:
+    with pytest.raises(GateError, match=r"1 of 12 probes failed: allow rule other\.test:443 .*expected allow, deny"):
+        run_selftest(trusting, plan(allow=[["other.test", 443]]), {}, steps)
+    assert steps.done[0][1]["selftest"][0]["ok"] is False
+
+
+def test_fails_a_direct_path_that_is_open(trusting: DockerBottle, sidecars: Sidecars, steps: RecordedSteps) -> None:
+    open_paths = {"the guard": f"{sidecars.address}:8080", "the host": f"{sidecars.address}:9"}
+    with pytest.raises(GateError, match=r"the guard \(.*\): expected unreachable, connected") as caught:
+        run_selftest(trusting, plan(intercepted=False), open_paths, steps)
+    # whoever refuses a connection was reached
+    assert "the host" in str(caught.value)
+    assert "expected unreachable, reached: connection refused" in str(caught.value)
+
+
+def test_tries_direct_paths_only_where_nothing_intercepts(trusting: DockerBottle, steps: RecordedSteps) -> None:
+    run_selftest(trusting, plan(intercepted=False), {"a neighbour": "192.0.2.78:22"}, steps)
+    rows = steps.done[0][1]["selftest"]
+    assert {row["expected"] for row in rows} == {"unreachable", "no answer", "no address"}
+    assert len(rows) == 8
+
+
+def test_is_skipped_where_egress_is_not_controlled(trusting: DockerBottle, steps: RecordedSteps) -> None:
+    run_selftest(trusting, plan(intercepted=False), {}, steps)
+    assert steps.skipped == {"selftest": "this backend controls no egress"}
+    assert steps.done == []
+
+
+@pytest.mark.parametrize("missing", [(), ("bash",), ("bash", "curl"), ("bash", "curl", "nc")])
+def test_tells_open_from_closed_by_shell_alone(
+    bench: Bench, network: str, images: dict[str, ImageRef], sidecars: Sidecars, missing: tuple[str, ...]
+) -> None:
+    bottle = bench.agent(images["agent"].id, network, sidecars.address)
+    if missing:
+        without(bottle, *missing)
+    targets = ["0 tcp 192.0.2.78:443", f"1 tcp {sidecars.address}:8080", "2 dns 198.51.100.53:53"]
+    targets.append(f"3 tcp {sidecars.address}:9")
+    lines = bottle.exec(["sh", "-c", _SHELL, "sh", *targets], timeout=30).text.splitlines()
+    got = {answer["probe"]: answer["got"] for answer in map(json.loads, lines)}
+    untested = "untested: the image has neither python3 nor bash nor nc"
+    assert got.pop(2) == (untested if {"bash", "nc"} <= set(missing) else "no answer")
+    assert got == {0: "unreachable", 1: "connected", 3: "reached: connection refused"}
+
+
+def test_finds_a_dead_interceptor(
+    bench: Bench, network: str, images: dict[str, ImageRef], steps: RecordedSteps
+) -> None:
+    bottle = bench.agent(images["agent"].id, network, "192.0.2.9")
+    with pytest.raises(GateError, match="allow rule allowed"):
+        run_selftest(bottle, plan(), {}, steps)
+    rows = {row["probe"]: row for row in steps.done[0][1]["selftest"]}
+    assert not rows["host without a rule, HTTPS"]["ok"]
+    assert rows["metadata address"]["ok"]
