@@ -208,6 +208,10 @@ class EgressAddon:
 
     # --- what the bounded HTTP layer has to refuse -----------------------------------------------------------------
 
+    def undecided(self) -> http.Response:
+        """Return the answer when deciding itself failed."""
+        return refusals.undecided()
+
     def body_too_large(self, flow: http.HTTPFlow) -> http.Response:
         """Return and record the answer to a body above the limit."""
         rule = str(flow.metadata.pop(UNDECIDED, ""))

@@ -37,6 +37,9 @@ BUDGET: Final = 8 * MAX_BODY
 class Refuser(Protocol):
     """Makes and records the refusals that the layer itself has to give."""
 
+    def undecided(self) -> http.Response:
+        """Return the answer when deciding itself failed."""
+
     def body_too_large(self, flow: http.HTTPFlow) -> http.Response:
         """Return the answer to a body above the limit."""
 
@@ -109,7 +112,8 @@ class BoundedStream(HttpStream):  # type: ignore[misc]  # mitmproxy lives in the
         yield DropStream(self.stream_id)
 
     def _answer_early(self) -> layer.CommandGenerator[None]:
-        assert self.flow.response is not None  # noqa: S101 - set by whoever refused; narrows the type
+        if self.flow.response is None:
+            self.flow.response = self.refuser.undecided()
         if not self.flow.request.is_http2:
             self.flow.response.headers["Connection"] = "close"
         self.client_state = self.state_discard

@@ -92,9 +92,10 @@ def address_of(value: Any, place: str) -> Address:
         SettingsError: the host is no IP address, or the port is out of range.
     """
     expect_keys(value, {"host", "port"}, place)
-    host = text_of(value, "host")
     try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        raise SettingsError(f"{place}: host is an IP address, so that no resolver decides where it is") from None
-    return Address(host=host, port=number_of(value, "port", low=1, high=65535))
+        host = str(ipaddress.ip_address(text_of(value, "host")))
+        return Address(host=host, port=number_of(value, "port", low=1, high=65535))
+    except (SettingsError, ValueError):
+        raise SettingsError(
+            f"{place}: an IP address (no name, so that no resolver decides) and a port are wanted"
+        ) from None

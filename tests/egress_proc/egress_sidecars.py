@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import random
-import shutil
 import signal
 import socket
 import ssl
@@ -33,7 +32,7 @@ FAKE_GITHUB_TOKEN = "ghp_" + "A1b2C3d4E5f6" * 3
 
 def loopback() -> str:
     """Return a random address of 127/8 for one test server or sidecar: fixed ports then never collide."""
-    return f"127.{random.randint(32, 250)}.{random.randint(1, 250)}.{random.randint(1, 250)}"  # noqa: S311
+    return f"127.{random.randint(32, 250)}.{random.randint(1, 250)}.{random.randint(1, 250)}"
 
 
 def wait_for(condition: Callable[[], Any], *, timeout: float = 10.0, what: str = "") -> Any:
@@ -221,7 +220,7 @@ class TestServer:
         with client.makefile("rb") as stream:
             while line := stream.readline():
                 headers = []
-                while (header := stream.readline().rstrip(b"\r\n")):
+                while header := stream.readline().rstrip(b"\r\n"):
                     name, _, value = header.decode("latin-1").partition(":")
                     headers.append((name, value.strip()))
                 seen = Seen(line.decode("latin-1").rstrip(), headers, b"")
@@ -261,22 +260,18 @@ class Answer:
 
 
 def read_answer(sock: socket.socket) -> Answer | None:
-    """Read one answer; None when the connection was closed instead."""
-    data = b""
+    """Read one answer and not a byte more; None when the connection was closed instead."""
     try:
-        while b"\r\n\r\n" not in data:
-            more = sock.recv(65536)
-            if not more:
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            byte = sock.recv(1)
+            if not byte:
                 return None
-            data += more
-        head, _, body = data.partition(b"\r\n\r\n")
-        first, *lines = head.decode("latin-1").split("\r\n")
+            head += byte
+        first, *lines = head.decode("latin-1").strip().split("\r\n")
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        length = int(headers.get("content-length", "0"))
-        while len(body) < length or (headers.get("transfer-encoding") == "chunked" and not body.endswith(b"0\r\n\r\n")):
-            more = sock.recv(65536)
-            if not more:
-                break
+        body, length = b"", int(headers.get("content-length", "0"))
+        while len(body) < length and (more := sock.recv(length - len(body))):
             body += more
     except (ConnectionError, ssl.SSLError, TimeoutError):
         return None
@@ -309,7 +304,11 @@ class Stack:
         return self.guard
 
     def start_interceptor(
-        self, *, module: str = "bottle_fsm.egress.interceptor", deliver: bool = True, env: Mapping[str, str] | None = None
+        self,
+        *,
+        module: str = "bottle_fsm.egress.interceptor",
+        deliver: bool = True,
+        env: Mapping[str, str] | None = None,
     ) -> Process:
         content = files.interceptor_files(
             self.policy, listen=self.host, guard=self.guard_host, upstream_ca=self.authority.pem
@@ -318,10 +317,14 @@ class Stack:
         write_sealed(placed(content, where, self.host), where)
         argv = [*python_argv(module), "--config", str(where / "etc/interceptor.json")]
         self.interceptor = start(argv, self.where, "interceptor", env=env)
-        self._await(self.interceptor, lambda: self._health(self.host, HEALTH_PORT) and self._listens(INTERCEPTOR_PORT))
+        self.await_interceptor()
         if deliver:
             self.deliver()
         return self.interceptor
+
+    def await_interceptor(self) -> None:
+        assert self.interceptor is not None
+        self._await(self.interceptor, lambda: self._health(self.host, HEALTH_PORT) and self._listens(INTERCEPTOR_PORT))
 
     def deliver(self) -> None:
         target = self.inner / "run" / Path(files.INTERCEPTOR_SECRETS).name
@@ -474,11 +477,6 @@ def make_world(authority: Authority) -> World:
         garbage=TestServer((address, 22023), banner=b"220 not an ssh server\r\n"),
         policy=policy,
     )
-
-
-def copy_tree(source: Path, target: Path) -> Path:
-    shutil.copytree(source, target)
-    return target
 
 
 __all__ = ["GATE_HOST", "GUARD_PORT", "HEALTH_PORT", "INTERCEPTOR_PORT", "RELAY_PORT", "SCAN_PORT"]

@@ -9,7 +9,17 @@ import zlib
 from pathlib import Path
 
 import pytest
-from egress_sidecars import FAKE_GITHUB_TOKEN, GATE_HOST, Authority, Stack, TestServer, World
+from egress_sidecars import (
+    FAKE_GITHUB_TOKEN,
+    GATE_HOST,
+    INTERCEPTOR_PORT,
+    VENV,
+    Authority,
+    Stack,
+    TestServer,
+    World,
+    read_answer,
+)
 
 MIB = 1024 * 1024
 
@@ -143,9 +153,7 @@ def test_refuses_tls_for_another_name_than_the_tunnel_or_none(stack: Stack, worl
         ("TRACE / HTTP/1.1\r\nHost: allowed.test\r\n", "method_refused"),
     ],
 )
-def test_refuses_a_head_that_names_another_server_or_form(
-    stack: Stack, world: World, head: str, reason: str
-) -> None:
+def test_refuses_a_head_that_names_another_server_or_form(stack: Stack, world: World, head: str, reason: str) -> None:
     before, tunnels = arrivals(world), stack.tunnels
     answer = stack.https("allowed.test:443", head + "\r\n")
     assert answer is not None
@@ -172,13 +180,17 @@ def test_refuses_smuggling_forms(stack: Stack, world: World, raw: str) -> None:
 
 def test_refuses_http2_with_another_authority(stack: Stack, world: World) -> None:
     before, tunnels = arrivals(world), stack.tunnels
-    done = stack.curl("--http2", "-H", "Host: a.wild.test", "-w", "%{http_version} %{http_code}", "https://allowed.test/")
+    done = stack.curl(
+        "--http2", "-H", "Host: a.wild.test", "-w", "%{http_version} %{http_code}", "https://allowed.test/"
+    )
     assert done.stdout.endswith("2 403"), done
     assert "host_mismatch" in done.stdout
     assert (arrivals(world), stack.tunnels) == (before, tunnels)
 
 
-@pytest.mark.parametrize("raw", [b"SSH-2.0-x\r\n", b"\x00\x01\x02\x03", b"GET / HTTP/1.1\r\nHost: allowed.test\r\n\r\n"])
+@pytest.mark.parametrize(
+    "raw", [b"SSH-2.0-x\r\n", b"\x00\x01\x02\x03", b"GET / HTTP/1.1\r\nHost: allowed.test\r\n\r\n"]
+)
 def test_closes_a_tunnel_for_tls_that_carries_something_else(stack: Stack, world: World, raw: bytes) -> None:
     before, tunnels = arrivals(world), stack.tunnels
     sock, answer = stack.connect("allowed.test:443")
@@ -247,7 +259,9 @@ def test_never_hands_a_plain_request_to_the_guards_own_paths(stack: Stack, world
 
 def test_strips_an_upgrade_so_that_no_websocket_begins(stack: Stack, world: World) -> None:
     answer = stack.get(
-        "allowed.test", "/ws", headers="Connection: keep-alive, Upgrade, x-hop\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        "allowed.test",
+        "/ws",
+        headers="Connection: keep-alive, Upgrade, x-hop\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
     )
     assert answer is not None
     assert answer.status == 200
@@ -259,7 +273,11 @@ def test_refuses_a_secret_in_a_body(stack: Stack, world: World) -> None:
     before, tunnels = arrivals(world), stack.tunnels
     answer = stack.post("allowed.test", f"my token is {FAKE_GITHUB_TOKEN} ok".encode())
     assert answer is not None
-    assert (answer.status, answer.json["reason"], answer.json["findings"]) == (403, "guard_refused_body", ["github_token"])
+    assert (answer.status, answer.json["reason"], answer.json["findings"]) == (
+        403,
+        "guard_refused_body",
+        ["github_token"],
+    )
     assert (arrivals(world), stack.tunnels) == (before, tunnels)
     assert FAKE_GITHUB_TOKEN.encode() not in answer.body
 
@@ -340,10 +358,26 @@ def test_refuses_a_secret_in_url_or_header_and_never_repeats_it(
         assert FAKE_GITHUB_TOKEN[4:] not in log.read_text()
 
 
-def test_refuses_a_secret_in_trailers(stack: Stack, world: World) -> None:
+def test_refuses_a_secret_in_the_trailers_of_http2(stack: Stack, world: World) -> None:
     before = arrivals(world)
-    head = "POST /t HTTP/1.1\r\nHost: allowed.test\r\nTransfer-Encoding: chunked\r\n\r\n"
-    answer = stack.https("allowed.test:443", head + f"2\r\nok\r\n0\r\nX-Trailer: {FAKE_GITHUB_TOKEN}\r\n\r\n")
+    script = Path(__file__).parent / "egress_h2_client.py"
+
+    def send(trailer: str) -> str:
+        argv = [VENV / "bin" / "python", script, stack.host, str(INTERCEPTOR_PORT), stack.ca, trailer]
+        return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=20).stdout
+
+    assert send(FAKE_GITHUB_TOKEN) == "403"
+    assert stack.decisions[-1]["findings"] == ["github_token"]
+    assert arrivals(world) == before
+
+
+def test_lets_nothing_arrive_of_a_chunked_body_with_trailers(stack: Stack, world: World) -> None:
+    before = arrivals(world)
+    head = b"POST /t HTTP/1.1\r\nHost: allowed.test\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with stack.tunnel("allowed.test:443") as sock:
+        sock.settimeout(1)
+        sock.sendall(head + b"2\r\nok\r\n0\r\nX-Trailer: x\r\n\r\n")
+        answer = read_answer(sock)
     assert answer is None or answer.status != 200
     assert arrivals(world) == before
 
@@ -366,7 +400,9 @@ def test_answers_413_by_http2(stack: Stack, world: World, tmp_path: Path) -> Non
     before = arrivals(world)
     big = tmp_path / "big"
     big.write_bytes(b"z" * (11 * MIB))
-    sent = stack.curl("--http2", "--data-binary", f"@{big}", "-o", "/dev/null", "-w", "%{http_code}", "https://allowed.test/")
+    sent = stack.curl(
+        "--http2", "--data-binary", f"@{big}", "-o", "/dev/null", "-w", "%{http_code}", "https://allowed.test/"
+    )
     assert sent.stdout == "413"
     assert arrivals(world) == before
 
@@ -399,7 +435,7 @@ def test_tells_an_upload_with_expect_that_it_is_refused(stack: Stack) -> None:
 def test_escapes_what_an_agent_writes_into_the_log(stack: Stack) -> None:
     assert stack.interceptor is not None
     stack.https("allowed.test:443", b'GET /\x1b[31m"}{\xe2\x80\xa8 HTTP/1.1\r\nHost: evil\x1b[0m.test\r\n\r\n')
-    stack.plain(b'GET http://\x1b[31mred/ HTTP/1.1\r\nHost: x\r\nUser-Agent: \x1b[31m\r\n\r\n')
+    stack.plain(b"GET http://\x1b[31mred/ HTTP/1.1\r\nHost: x\r\nUser-Agent: \x1b[31m\r\n\r\n")
     text = stack.interceptor.out.read_bytes()
     assert all(byte == 10 or 32 <= byte < 127 for byte in text)
     assert stack.decisions[-1]["action"] == "deny"

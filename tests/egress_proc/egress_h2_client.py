@@ -1,0 +1,40 @@
+"""An HTTP/2 client in the sidecars' environment, for what curl cannot send: a body followed by trailers.
+
+Arguments: proxy address, proxy port, CA file, value of the trailer. Prints the status of the answer.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import sys
+
+from h2.connection import H2Connection
+from h2.events import ResponseReceived
+
+
+def main() -> int:
+    host, port, ca, trailer = sys.argv[1:]
+    sock = socket.create_connection((host, int(port)), timeout=10)
+    sock.sendall(b"CONNECT allowed.test:443 HTTP/1.1\r\nHost: allowed.test:443\r\n\r\n")
+    assert b" 200 " in sock.recv(4096)
+    context = ssl.create_default_context(cafile=ca)
+    context.set_alpn_protocols(["h2"])
+    wrapped = context.wrap_socket(sock, server_hostname="allowed.test")
+    connection = H2Connection()
+    connection.initiate_connection()
+    head = [(":method", "POST"), (":scheme", "https"), (":authority", "allowed.test"), (":path", "/trailers")]
+    connection.send_headers(1, head)
+    connection.send_data(1, b"ok")
+    connection.send_headers(1, [("x-trailer", trailer)], end_stream=True)
+    wrapped.sendall(connection.data_to_send())
+    while data := wrapped.recv(65536):
+        for event in connection.receive_data(data):
+            if isinstance(event, ResponseReceived):
+                sys.stdout.write(dict(event.headers)[b":status"].decode())
+                return 0
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,44 @@
+"""The interceptor with one hook broken: `BREAK=Class.hook` makes that hook raise as its first act.
+
+`BREAK=loose` instead lets mitmproxy choose its layers itself, raw TCP and WebSockets included, so that the addon's
+last hooks are the only thing that stands in the way.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from mitmproxy.addons.next_layer import NextLayer
+
+from bottle_fsm.egress import addon, doors, interceptor
+
+
+def _raise(*_: Any) -> None:
+    raise RuntimeError("broken on purpose")
+
+
+def _loose_layer(self: Any, nextlayer: Any) -> None:
+    stock = NextLayer()
+    if len(nextlayer.context.layers) > 1 and nextlayer.data_client()[:1] != b"\x16":
+        stock.next_layer(nextlayer)
+    else:
+        nextlayer.layer = self._choose(nextlayer.context, nextlayer.data_client())
+
+
+def main() -> int:
+    broken = os.environ["BREAK"]
+    if broken == "loose":
+        doors.StrictNextLayer.next_layer = _loose_layer
+        interceptor.STRICT_OPTIONS |= {"rawtcp": True, "websocket": True}
+    else:
+        owner, _, hook = broken.partition(".")
+        found = {"addon": addon.EgressAddon, "doors": doors.StrictNextLayer, "tls": doors.ClearedTls}[owner]
+        assert callable(getattr(found, hook))
+        setattr(found, hook, _raise)
+    return interceptor.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,250 @@
+"""How the sidecars start, refuse to start, and stop."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import stat
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from egress_sidecars import (
+    GUARD_PORT,
+    HEALTH_PORT,
+    PROXY_TOKEN,
+    SCAN_PORT,
+    SCAN_TOKEN,
+    Stack,
+    placed,
+    run_to_end,
+    wait_for,
+    write_sealed,
+)
+
+from bottle_fsm.egress import files
+
+Change = Callable[[dict[str, bytes]], None]
+
+
+def guard_content(stack: Stack) -> dict[str, bytes]:
+    return files.guard_files(
+        "builtin", stack.policy, listen=stack.guard_host, scan_token=SCAN_TOKEN, proxy_token=PROXY_TOKEN
+    )
+
+
+def interceptor_content(stack: Stack) -> dict[str, bytes]:
+    return files.interceptor_files(stack.policy, listen=stack.host, guard=stack.guard_host)
+
+
+def edit(path: str, **changes: object) -> Change:
+    def change(content: dict[str, bytes]) -> None:
+        value = json.loads(content[path])
+        for name, new in changes.items():
+            value.pop(name) if new is None else value.__setitem__(name, new)
+        content[path] = json.dumps(value).encode()
+
+    return change
+
+
+def replace(path: str, data: bytes) -> Change:
+    def change(content: dict[str, bytes]) -> None:
+        content[path] = data
+
+    return change
+
+
+def cut(path: str) -> Change:
+    def change(content: dict[str, bytes]) -> None:
+        content[path] = content[path][: len(content[path]) // 2]
+
+    return change
+
+
+WRONG_POLICIES = {
+    "empty": replace(files.POLICY, b""),
+    "truncated": cut(files.POLICY),
+    "no_rules": edit(files.POLICY, rules=[]),
+    "an_unknown_key": edit(files.POLICY, more=1),
+    "a_list": replace(files.POLICY, b"[]"),
+    "other_than_the_config_says": edit(files.POLICY, launch="another"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG_POLICIES)
+@pytest.mark.parametrize("sidecar", ["guard", "interceptor"])
+def test_does_not_start_with_a_wrong_policy(fresh: Stack, tmp_path: Path, sidecar: str, what: str) -> None:
+    content = guard_content(fresh) if sidecar == "guard" else interceptor_content(fresh)
+    WRONG_POLICIES[what](content)
+    write_sealed(placed(content, tmp_path, fresh.host), tmp_path)
+    done = run_to_end(f"bottle_fsm.egress.{sidecar}", "--config", str(tmp_path / f"etc/{sidecar}.json"))
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"{sidecar}: ")
+    assert "Traceback" not in done.stderr
+
+
+WRONG_CONFIGS: dict[str, dict[str, object]] = {
+    "unknown_key": {"surprise": 1},
+    "missing_key": {"policy_sha256": None},
+    "wrong_version": {"version": 2},
+    "version_true": {"version": True},
+    "not_a_path": {"policy_file": 7},
+    "path_not_sealed": {"policy_file": "/nowhere"},
+}
+
+
+@pytest.mark.parametrize("what", WRONG_CONFIGS)
+@pytest.mark.parametrize("sidecar", ["guard", "interceptor"])
+def test_does_not_start_with_a_wrong_config(fresh: Stack, tmp_path: Path, sidecar: str, what: str) -> None:
+    content = guard_content(fresh) if sidecar == "guard" else interceptor_content(fresh)
+    edit(f"{files.CONFIG_DIR}/{sidecar}.json", **WRONG_CONFIGS[what])(content)
+    write_sealed(placed(content, tmp_path, fresh.host), tmp_path)
+    done = run_to_end(f"bottle_fsm.egress.{sidecar}", "--config", str(tmp_path / f"etc/{sidecar}.json"))
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"{sidecar}: ")
+
+
+def test_guard_does_not_start_with_wrong_tokens_address_or_limits(fresh: Stack, tmp_path: Path) -> None:
+    wrong = [
+        edit(files.GUARD_CONFIG, proxy={"host": "guard.example", "port": 8888}),
+        edit(files.GUARD_CONFIG, proxy={"host": "127.0.0.1", "port": 0}),
+        edit(files.GUARD_CONFIG, limits={}),
+        edit(files.GUARD_CONFIG, limits=[]),
+        edit(files.GUARD_CONFIG, scan={"host": "192.0.2.1", "port": 9090}),
+        edit(files.GUARD_TOKENS, scan_token="short"),
+        replace(files.GUARD_TOKENS, b"{}"),
+    ]
+    for change in wrong:
+        content = guard_content(fresh)
+        change(content)
+        write_sealed(placed(content, tmp_path, fresh.host), tmp_path)
+        done = run_to_end("bottle_fsm.egress.guard", "--config", str(tmp_path / "etc/guard.json"))
+        assert (done.returncode, done.stderr.startswith("guard: ")) == (1, True), done.stderr
+        assert "short" not in done.stderr.replace("short ASCII", "")
+
+
+@pytest.mark.parametrize("damage", ["no_manifest", "empty_manifest", "missing_file", "changed_file", "cut_manifest"])
+def test_does_not_start_with_files_that_differ_from_their_seal(fresh: Stack, tmp_path: Path, damage: str) -> None:
+    write_sealed(placed(guard_content(fresh), tmp_path, fresh.host), tmp_path)
+    etc = tmp_path / "etc"
+    match damage:
+        case "no_manifest":
+            (etc / "MANIFEST.json").unlink()
+        case "empty_manifest":
+            (etc / "MANIFEST.json").write_bytes(b"{}")
+        case "cut_manifest":
+            (etc / "MANIFEST.json").write_bytes((etc / "MANIFEST.json").read_bytes()[:50])
+        case "missing_file":
+            (etc / "policy.json").unlink()
+        case _:
+            (etc / "policy.json").write_bytes((etc / "policy.json").read_bytes() + b" ")
+    done = run_to_end("bottle_fsm.egress.guard", "--config", str(etc / "guard.json"))
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_interceptor_needs_to_know_where_the_guard_is(fresh: Stack, tmp_path: Path) -> None:
+    content = files.interceptor_files(fresh.policy, listen=fresh.host, guard=None)
+    write_sealed(placed(content, tmp_path, fresh.host), tmp_path)
+    for url in ("", "https://127.0.0.1:8888", "http://guard:8888", "http://127.0.0.1:x", "http://127.0.0.1"):
+        done = run_to_end(
+            "bottle_fsm.egress.interceptor", "--config", str(tmp_path / "etc/interceptor.json"),
+            env={"BOTTLE_FSM_GUARD_URL": url},
+        )  # fmt: skip
+        assert (done.returncode, "BOTTLE_FSM_GUARD_URL" in done.stderr) == (1, True), done.stderr
+
+
+def test_interceptor_does_not_start_when_its_port_is_taken(fresh: Stack, tmp_path: Path) -> None:
+    write_sealed(placed(interceptor_content(fresh), tmp_path, fresh.host), tmp_path)
+    with socket.create_server((fresh.host, 8080)):
+        done = run_to_end("bottle_fsm.egress.interceptor", "--config", str(tmp_path / "etc/interceptor.json"))
+    assert done.returncode == 1
+
+
+def test_guard_does_not_start_when_its_port_is_taken(fresh: Stack, tmp_path: Path) -> None:
+    write_sealed(placed(guard_content(fresh), tmp_path, fresh.host), tmp_path)
+    with socket.create_server((fresh.guard_host, SCAN_PORT)):
+        done = run_to_end("bottle_fsm.egress.guard", "--config", str(tmp_path / "etc/guard.json"))
+    assert (done.returncode, "guard: " in done.stderr) == (1, True)
+
+
+def test_guard_ends_with_zero_on_sigterm_even_with_an_open_tunnel(fresh: Stack) -> None:
+    guard = fresh.start_guard()
+    sock = socket.create_connection((fresh.guard_host, GUARD_PORT), timeout=5)
+    sock.sendall(
+        f"CONNECT git.test:22022 HTTP/1.1\r\nProxy-Authorization: Bearer {PROXY_TOKEN.reveal()}\r\n\r\n".encode()
+    )
+    assert sock.recv(100).startswith(b"HTTP/1.1 200")
+    assert guard.stop(signal.SIGTERM) == 0
+    sock.close()
+    assert [line["event"] for line in guard.lines()][-1] == "shutdown" or guard.lines("shutdown")
+
+
+def test_keeps_the_ca_key_to_itself(stack: Stack) -> None:
+    confdir = stack.inner / "state" / "ca"
+    key = confdir / "mitmproxy-ca.pem"
+    assert b"PRIVATE KEY" in key.read_bytes()
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    assert stat.S_IMODE(confdir.stat().st_mode) == 0o700
+    holders = [path for path in stack.inner.rglob("*") if path.is_file() and b"PRIVATE KEY" in path.read_bytes()]
+    assert holders == [key]
+    assert not list(confdir.glob("*.p12"))
+    assert stat.S_IMODE(stack.ca.stat().st_mode) == 0o644
+    assert stack.ca.read_bytes().count(b"-----BEGIN ") == 1
+
+
+def test_health_tells_the_fingerprint_of_the_published_certificate(stack: Stack) -> None:
+    shown = subprocess.run(
+        ["openssl", "x509", "-in", stack.ca, "-noout", "-fingerprint", "-sha256", "-subject"],
+        check=True, capture_output=True, text=True,
+    ).stdout  # fmt: skip
+    fingerprint = shown.splitlines()[0].partition("=")[2].replace(":", "").lower()
+    assert stack.health == {
+        "status": "ok", "ca_sha256": fingerprint, "policy": stack.policy.digest(), "guard": "ok",
+    }  # fmt: skip
+    assert "bottle-fsm demo/implementer launch-1" in shown
+
+
+def test_health_answers_nothing_else(stack: Stack) -> None:
+    answer = stack.plain("GET /else HTTP/1.1\r\n\r\n", HEALTH_PORT)
+    assert answer is not None
+    assert answer.status == 404
+    assert stack.plain("garbage\r\n\r\n", HEALTH_PORT) is None
+
+
+def test_healthcheck_tells_by_its_exit_code(stack: Stack, fresh: Stack) -> None:
+    module = "bottle_fsm.egress.healthcheck"
+    done = run_to_end(module, f"http://{stack.host}:{HEALTH_PORT}/health")
+    assert (done.returncode, json.loads(done.stdout)["status"]) == (0, "ok")
+    assert run_to_end(module, f"http://{stack.guard_host}:{GUARD_PORT}/health").returncode == 0
+    assert run_to_end(module, f"http://{stack.host}:{HEALTH_PORT}/else").returncode == 1
+    assert run_to_end(module, f"http://{fresh.host}:{HEALTH_PORT}/health").returncode == 1
+    assert run_to_end(module, "ftp://x/").returncode == 1
+    assert run_to_end(module).returncode == 1
+    fresh.start_interceptor(deliver=False)
+    waiting = run_to_end(module, f"http://{fresh.host}:{HEALTH_PORT}/health")
+    assert (waiting.returncode, json.loads(waiting.stdout)["status"]) == (1, "waiting_secrets")
+
+
+def test_makes_its_ca_whole_even_after_a_crash_half_way(fresh: Stack) -> None:
+    half = fresh.inner / "state" / "ca.making"
+    half.mkdir(parents=True)
+    (half / "mitmproxy-ca.pem").write_text("half a key")
+    fresh.start_interceptor(deliver=False)
+    assert not half.exists()
+    assert b"half a key" not in (fresh.inner / "state/ca/mitmproxy-ca.pem").read_bytes()
+
+
+def test_tells_no_token_in_any_output(stack: Stack) -> None:
+    stack.get("allowed.test")
+    assert stack.guard is not None
+    assert stack.interceptor is not None
+    wait_for(lambda: stack.guard and stack.guard.lines("tunnel_open"))
+    for process in (stack.guard, stack.interceptor):
+        text = process.out.read_text() + process.err.read_text()
+        assert SCAN_TOKEN.reveal() not in text
+        assert PROXY_TOKEN.reveal() not in text
+        argv = " ".join(process.popen.args) if isinstance(process.popen.args, list) else ""
+        assert SCAN_TOKEN.reveal() not in argv
