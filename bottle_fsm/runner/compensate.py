@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from bottle_fsm.errors import BottleError, DecisionNeededError, LockLostError, StoreError, TeardownIncompleteError
+from bottle_fsm.failpoints import hit
 from bottle_fsm.machine.definition import Transition
 from bottle_fsm.model import Observed
 from bottle_fsm.runner.session import Session
@@ -44,16 +45,20 @@ def _undo(
 ) -> BottleError | None:
     """Run one compensation; return its error instead of raising it, so that the others get their turn."""
     fields = {"trigger": transition.trigger, "source": transition.dest, "dest": transition.source[0]}
+    hit("undo.intent.before", transition.trigger)
     session.commit(kinds.UNDO_INTENT, cause=transition.compensate, **fields)
+    hit("undo.intent.after", transition.trigger)
     started = time.monotonic()
     try:
         compensations[transition.compensate](session, steps)
+        hit("undo.acted", transition.trigger)
     except (LockLostError, StoreError, DecisionNeededError):
         raise
     except BottleError as error:
         session.commit(kinds.UNDO_FAILED, cause=str(error), error=error.code, **fields)
         return error
     session.commit(kinds.UNDO_DONE, cause=transition.compensate, duration=time.monotonic() - started, **fields)
+    hit("undo.done.after", transition.trigger)
     return None
 
 
@@ -74,6 +79,7 @@ def _look(session: Session, failure: BottleError | None) -> float:
     observed = session.observe()
     if observed.ours:
         raise _incomplete(session, observed, failure)
+    hit("empty.looked")
     return round(time.monotonic(), 6)
 
 

@@ -7,6 +7,7 @@ import time
 from typing import Final
 
 from bottle_fsm.errors import BottleError, DriftError, LockLostError, StepTimeoutError, StoreError, UnexpectedError
+from bottle_fsm.failpoints import hit
 from bottle_fsm.machine.definition import Retry, Transition
 from bottle_fsm.machine.lifecycle import Lifecycle
 from bottle_fsm.model import Json
@@ -117,8 +118,10 @@ class Drive:
                     and time.monotonic() - started + wait < transition.deadline
                 )
                 self._failed(transition, error, wait=wait if again else 0.0)
+                hit("failed.after", transition.trigger)
                 if not again:
                     raise
+                hit("retry.before", transition.trigger)
                 self._stop.sleep(wait)
             else:
                 return
@@ -155,6 +158,7 @@ class Drive:
     def intent(self, transition: Transition, source: str) -> None:
         """Commit the intent; the journal compares the epoch in the same transaction."""
         self._stop.check()
+        hit("intent.before", transition.trigger)
         self._session.commit(
             kinds.INTENT,
             trigger=transition.trigger,
@@ -163,6 +167,7 @@ class Drive:
             attempt=self._attempt,
             cause=self._cause,
         )
+        hit("intent.after", transition.trigger)
 
     def perform(self, transition: Transition, source: str) -> None:
         """Look, act, look again, commit the outcome."""
@@ -189,6 +194,7 @@ class Drive:
 
     def _outcome(self, kind: str, transition: Transition, source: str, *, cause: str, duration: float = 0.0) -> None:
         fields = {"spec": self._spec} if self._spec else {}
+        hit("done.before", transition.trigger)
         self._session.commit(
             kind,
             trigger=transition.trigger,
@@ -200,6 +206,7 @@ class Drive:
             duration=duration,
             **fields,
         )
+        hit("done.after", transition.trigger)
 
     def _expect(self, state: str, error: type[DriftError]) -> None:
         """Compare the world with what `state` and all states before it promise."""

@@ -6,6 +6,7 @@ import time
 from typing import Final
 
 from bottle_fsm.errors import DriftError
+from bottle_fsm.failpoints import hit
 from bottle_fsm.model import Observed
 from bottle_fsm.runner.session import Session
 from bottle_fsm.runner.stop import Stop
@@ -28,6 +29,7 @@ def settle(session: Session, stop: Stop) -> None:
     for _ in range(_LOOKS):
         stop.sleep(session.backend.settle)
         now = _ids(session.observe())
+        hit("settle.looked")
         if now == before:
             session.commit(
                 kinds.OBSERVED,

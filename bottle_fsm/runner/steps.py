@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from bottle_fsm.errors import DecisionNeededError, StepTimeoutError
+from bottle_fsm.failpoints import hit
 from bottle_fsm.machine.definition import Transition
 from bottle_fsm.manifest.env import fetch_secret, secret_source
 from bottle_fsm.model import Json, Resource
@@ -66,13 +67,17 @@ class RunnerSteps:
         self._stop.check()
         self._check_time(name)
         evidence: Json = {"step": name, "role": role}
+        hit("step.intent.before", name)
         self._commit(kinds.STEP_INTENT, cause=cause, evidence=evidence)
+        hit("step.intent.after", name)
         step = _Step(self._session.facts)
         started = time.monotonic()
         yield step
+        hit("step.acted", name)
         found = {**evidence, **step.findings} | ({"facts": step.chosen} if step.chosen else {})
         took = time.monotonic() - started
         self._commit(kinds.STEP_DONE, cause=cause, evidence=found, resources=tuple(step.resources), duration=took)
+        hit("step.done.after", name)
 
     def skip(self, name: str, *, reason: str) -> None:
         """Record that there was nothing to do."""

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bottle_fsm.errors import LockLostError, StoreError
+from bottle_fsm.failpoints import hit
 from bottle_fsm.model import Event, Json, Resource, canonical
 from bottle_fsm.store import chain, kinds, schema
 from bottle_fsm.store.lock import boot_id
@@ -75,6 +76,7 @@ class Journal:
             os.chmod(self.path, 0o600)  # noqa: PTH101 - before SQLite makes -wal and -shm, which inherit the mode
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = FULL")
+            hit("journal.open")
             schema.migrate(self._connection)
         self._begin_root(root_id)
 
