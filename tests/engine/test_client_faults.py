@@ -206,12 +206,6 @@ def test_offers_the_client_certificate_and_verifies_by_the_given_authority(tmp_p
         connect(environ)
 
 
-def test_says_what_ssh_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(EngineUnavailableError, match=r"paramiko.*docker\[ssh\]"):
-        connect({"DOCKER_HOST": "ssh://somebody@host.invalid"})
-
-
 @pytest.mark.parametrize(
     ("message", "expected"),
     [

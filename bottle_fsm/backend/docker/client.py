@@ -1,29 +1,27 @@
 """The door to a Docker engine: `connect` gives an `Engine`, whose `guarded` lends docker-py's low-level client.
 
-Not its duty: what is asked of the engine, and what its failures mean for a launch. docker-py is imported where it is
-used only: it takes 160 ms.
+Not its duty: what is asked of the engine, and what its failures mean for a launch.
 """
 
 from __future__ import annotations
 
 import re
-import socket
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bottle_fsm.backend.docker.endpoint import Address, Endpoint, resolve
 from bottle_fsm.backend.docker.errors import translated
+from bottle_fsm.backend.docker.line import Line
 from bottle_fsm.errors import DecisionNeededError, EngineUnavailableError, TransientError
 
 if TYPE_CHECKING:
     from docker import APIClient
-    from docker.tls import TLSConfig
 
 MIN_API = (1, 41)
 MIN_ENGINE = "20.10"
+_OLDEST_API = ".".join(map(str, MIN_API))
+_CHECK = "Check DOCKER_HOST, the docker context, or the engine's log"
 CALL_TIMEOUT = 30.0
 
 
@@ -31,23 +29,25 @@ class Engine:
     """One engine that answered. Safe to share between threads.
 
     Attributes:
-        address: how it is reached.
         version: its version; api_version: the API version in use; arch: `amd64`, `arm64`, … (Go's names).
     """
 
-    def __init__(self, address: Address, *, version: str, api_version: str, arch: str) -> None:
-        self.address = address
+    def __init__(self, line: Line, *, version: str, api_version: str, arch: str) -> None:
         self.version = version
         self.api_version = api_version
         self.arch = arch
-        self._clients: dict[float, APIClient] = {}
-        self._lock = threading.Lock()
+        self._line = line
         self._endpoint: Endpoint | None = None
+
+    @property
+    def address(self) -> Address:
+        """Return how the engine is reached."""
+        return self._line.address
 
     @property
     def url(self) -> str:
         """Return the engine's address as text."""
-        return self.address.url
+        return self._line.address.url
 
     @contextmanager
     def guarded(self, step: str, *, timeout: float = CALL_TIMEOUT) -> Iterator[APIClient]:
@@ -61,8 +61,8 @@ class Engine:
             BackendError: or a subclass, see `errors.translated`.
         """
         with translated(step, url=self.url):
-            _knock(self.url, timeout)
-            yield self._client(timeout)
+            self._line.knock(timeout)
+            yield self._line.client(self.api_version, timeout)
 
     def endpoint(self) -> Endpoint:
         """Return what tells this engine from others; asked of the engine once."""
@@ -84,17 +84,7 @@ class Engine:
 
     def close(self) -> None:
         """Close every connection. The engine may be used again afterwards."""
-        with self._lock:
-            clients, self._clients = list(self._clients.values()), {}
-        for client in clients:
-            client.close()
-
-    def _client(self, timeout: float) -> APIClient:
-        """Return the client with this timeout: docker-py keeps it per client, so threads must not change it."""
-        with self._lock:
-            if timeout not in self._clients:
-                self._clients[timeout] = _api_client(self.address, self.api_version, timeout)
-            return self._clients[timeout]
+        self._line.close()
 
 
 def connect(environ: Mapping[str, str], *, endpoint: Endpoint | None = None, timeout: float = CALL_TIMEOUT) -> Engine:
@@ -105,91 +95,60 @@ def connect(environ: Mapping[str, str], *, endpoint: Endpoint | None = None, tim
         DecisionNeededError: another engine than the recorded one answers at the recorded address.
     """
     address = endpoint.address if endpoint else resolve(environ)
-    answer = _ask_version(address, timeout)
-    api_version = str(answer["ApiVersion"])
-    if tuple(int(part) for part in api_version.split(".")) < MIN_API:
-        raise EngineUnavailableError(
-            f"engine {answer.get('Version')} (API {api_version}) at {address.url} is too old",
-            place="connect",
-            hint=f"Engine {MIN_ENGINE} (API {'.'.join(map(str, MIN_API))}) or newer is needed",
-        )
-    engine = Engine(
-        address, version=str(answer.get("Version", "")), api_version=api_version, arch=str(answer.get("Arch", ""))
-    )
-    if endpoint and not endpoint.same_as(engine.endpoint()):
-        engine.close()
-        raise DecisionNeededError(
-            f"another engine answers at {endpoint.url}: {engine.endpoint().name} {engine.endpoint().root_dir}, "
-            f"recorded was {endpoint.name} {endpoint.root_dir}",
-            place="connect",
-            hint="Bring the recorded engine back; what was launched there is not visible from here",
-        )
+    line = Line(address)
+    try:
+        answer = _ask_version(line, timeout)
+        engine = _of_answer(line, answer)
+        if endpoint:
+            _require_same(engine, endpoint)
+    except BaseException:
+        line.close()
+        raise
     return engine
 
 
-def _ask_version(address: Address, timeout: float) -> dict[str, Any]:
+def _of_answer(line: Line, answer: dict[str, Any]) -> Engine:
+    """Return the engine that gave this answer about its versions, if it is new enough."""
+    api_version = str(answer["ApiVersion"])
+    if tuple(int(part) for part in api_version.split(".")) < MIN_API:
+        raise EngineUnavailableError(
+            f"engine {answer.get('Version')} (API {api_version}) at {line.address.url} is too old",
+            place="connect",
+            hint=f"Engine {MIN_ENGINE} (API {_OLDEST_API}) or newer is needed",
+        )
+    return Engine(
+        line, version=str(answer.get("Version", "")), api_version=api_version, arch=str(answer.get("Arch", ""))
+    )
+
+
+def _require_same(engine: Engine, recorded: Endpoint) -> None:
+    """Refuse another engine than the recorded one: what was launched there is not to be seen, or made, here."""
+    found = engine.endpoint()
+    if not recorded.same_as(found):
+        raise DecisionNeededError(
+            f"another engine answers at {recorded.url}: {found.name} {found.root_dir}, "
+            f"recorded was {recorded.name} {recorded.root_dir}",
+            place="connect",
+            hint="Bring the recorded engine back; what was launched there is not visible from here",
+        )
+
+
+def _ask_version(line: Line, timeout: float) -> dict[str, Any]:
     """Ask an engine for its versions; what does not answer like an engine is not available."""
+    url = line.address.url
     answer: Any
     try:
-        with translated("connect", url=address.url):
-            _knock(address.url, timeout)
-            client = _api_client(address, ".".join(map(str, MIN_API)), timeout)
-            try:
-                answer = client.version(api_version=False)
-            finally:
-                client.close()
+        with translated("connect", url=url):
+            line.knock(timeout)
+            answer = line.client(_OLDEST_API, timeout).version(api_version=False)
     except TransientError as error:
+        said = line.last_words()
         raise EngineUnavailableError(
-            error.problem, place="connect", hint="Is it a Docker engine? Check DOCKER_HOST, or the engine's log"
+            f"{error.problem}: {said}" if said else error.problem,
+            place="connect",
+            hint=f"Is it a Docker engine? {_CHECK}",
         ) from error
     found: dict[str, Any] = answer if isinstance(answer, dict) else {}
     if not re.fullmatch(r"\d+\.\d+", str(found.get("ApiVersion"))):
-        raise EngineUnavailableError(
-            f"what answers at {address.url} is not a Docker engine", place="connect", hint="Check DOCKER_HOST"
-        )
+        raise EngineUnavailableError(f"what answers at {url} is not a Docker engine", place="connect", hint=_CHECK)
     return found
-
-
-def _knock(url: str, timeout: float) -> None:
-    """Connect to a Unix socket and leave: docker-py does not close a socket that it could not connect."""
-    if url.startswith("unix://"):
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knocking:
-            knocking.settimeout(timeout)
-            knocking.connect(url.removeprefix("unix://"))
-
-
-def _api_client(address: Address, api_version: str, timeout: float) -> APIClient:
-    """Make a docker-py client; it connects at its first call."""
-    from docker import APIClient  # noqa: PLC0415 - start-up budget
-
-    if address.url.startswith("ssh://") and not _has_paramiko():
-        raise EngineUnavailableError(
-            f"{address.url} needs paramiko, which is not installed", place="connect", hint="pip install 'docker[ssh]'"
-        )
-    return APIClient(
-        base_url=address.url,
-        version=api_version,
-        timeout=timeout,  # type: ignore[arg-type]  # requests takes fractions of a second
-        tls=_tls(address) if address.tls_dir else False,
-        use_ssh_client=address.url.startswith("ssh://"),
-    )
-
-
-def _has_paramiko() -> bool:
-    from importlib.util import find_spec  # noqa: PLC0415 - needed for ssh only
-
-    return find_spec("paramiko") is not None
-
-
-def _tls(address: Address) -> TLSConfig:
-    """Return docker-py's TLS settings for a directory of certificates; a missing client pair is left out."""
-    from docker.tls import TLSConfig  # noqa: PLC0415 - start-up budget
-
-    directory = Path(address.tls_dir)
-    pair = (str(directory / "cert.pem"), str(directory / "key.pem"))
-    authority = directory / "ca.pem"
-    return TLSConfig(
-        client_cert=pair if all(Path(part).is_file() for part in pair) else None,
-        ca_cert=str(authority) if authority.is_file() else None,
-        verify=address.tls_verify,
-    )
