@@ -13,6 +13,7 @@ from typing import Final
 import click
 
 from bottle_fsm.cli.app import App
+from bottle_fsm.cli.streams import forget, tolerate_encodings, write_error
 from bottle_fsm.errors import BottleError, ManifestError, Problem
 from bottle_fsm.safetext import safe, safe_block
 
@@ -23,7 +24,7 @@ _SIGPIPE: Final = 13
 
 def guarded(app: App, run: Callable[[App], int]) -> int:
     """Run a command line; return its exit code, whatever happens."""
-    _tolerate_encodings()
+    tolerate_encodings()
     try:
         code = run(app)
         sys.stdout.flush()
@@ -55,9 +56,14 @@ def exit_code_of(error: BottleError) -> int:
 
 def _line(problem: Problem) -> str:
     place = f"{safe(problem.place)}: " if problem.place else ""
-    sentence = safe_block(problem.problem).rstrip(".")
-    hint = f"{safe_block(problem.hint).rstrip('.')}." if problem.hint else ""
-    return f"error: {place}{sentence}." + (f" {hint}" if hint else "")
+    return " ".join(
+        [f"error: {place}{_sentence(problem.problem)}", *([_sentence(problem.hint)] if problem.hint else [])]
+    )
+
+
+def _sentence(text: str) -> str:
+    shown = safe_block(text)
+    return shown if shown.endswith((".", "?", "!")) else f"{shown}."
 
 
 def _usage(error: click.ClickException) -> str:
@@ -76,19 +82,19 @@ def _internal(app: App, error: Exception) -> str:
 def _failed(app: App, text: str, code: int, error: BaseException) -> int:
     if app.debug:
         traceback.print_exception(error)
-    _say(text)
+    write_error(text)
     return app.failure_code or code
 
 
 def _interrupted(app: App) -> int:
     signum = app.signum or _SIGINT
     if app.signum:
-        _say(
+        write_error(
             "stopped at once. The journal is safe: `bottle-fsm status` shows what was interrupted, `bottle-fsm resume` "
             "goes on, `bottle-fsm destroy` takes it away."
         )
     else:
-        _say("interrupted.")
+        write_error("interrupted.")
     _leave_threads(_SIGNAL + signum)
     return _SIGNAL + signum
 
@@ -105,20 +111,6 @@ def _leave_threads(code: int) -> None:
 
 
 def _reader_gone() -> int:
-    """End quietly as programs do whose reader left; what is still buffered goes nowhere."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """End quietly, as programs do whose reader left."""
+    forget(sys.stdout)
     return _SIGNAL + _SIGPIPE
-
-
-def _say(text: str) -> None:
-    with contextlib.suppress(OSError, ValueError):
-        click.echo(text, err=True)
-
-
-def _tolerate_encodings() -> None:
-    """Let a terminal that cannot show a character get its escape instead of an error."""
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:
-            reconfigure(errors="backslashreplace")

@@ -22,9 +22,7 @@ def choose(word: str, known: Collection[str]) -> str:
     if len(found) == 1:
         return found[0]
     if found:
-        raise UsageError(
-            f"`{word}` may mean {', '.join(found[:5])}", place="BOTTLE", hint="Write the name as project/agent"
-        )
+        raise UsageError(f"`{word}` may mean {', '.join(found[:5])}", place="BOTTLE", hint="Write it as project/agent")
     raise UsageError(f"there is no bottle `{word}`", place="BOTTLE", hint=_nearest(word, known))
 
 

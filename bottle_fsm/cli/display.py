@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
 
 from bottle_fsm.cli.story import Story
+from bottle_fsm.cli.streams import write_error
 from bottle_fsm.model import Event
 from bottle_fsm.safetext import safe
 
@@ -153,10 +153,3 @@ class Displays:
                 except Exception as error:  # noqa: BLE001 - a full disk or a closed pipe must not end a launch
                     self._displays.remove(display)
                     write_error(f"warning: {type(display).__name__} stops showing: {safe(error)}")
-
-
-def write_error(text: str) -> None:
-    """Write lines to standard error; one that is gone (a closed terminal) is no reason to stop."""
-    with contextlib.suppress(OSError, ValueError):
-        sys.stderr.write(f"{text}\n")
-        sys.stderr.flush()

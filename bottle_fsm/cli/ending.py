@@ -8,8 +8,8 @@ from typing import Final
 
 from bottle_fsm.cli.app import App
 from bottle_fsm.cli.boundary import describe
-from bottle_fsm.cli.display import write_error
 from bottle_fsm.cli.report import Report, error_json
+from bottle_fsm.cli.streams import write_error
 from bottle_fsm.errors import BottleError, InterruptedLaunchError
 from bottle_fsm.model import Json
 from bottle_fsm.runner.many import Result, exit_code_of

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from bottle_fsm.cli.display import write_error
+from bottle_fsm.cli.streams import write_error
 from bottle_fsm.safetext import safe
 
 _LOOK: Final = 0.1

@@ -12,6 +12,7 @@ from typing import Any
 from bottle_fsm import __version__
 from bottle_fsm.cli.app import SCHEMA, App
 from bottle_fsm.cli.boundary import exit_code_of
+from bottle_fsm.cli.streams import forget
 from bottle_fsm.errors import BottleError, ManifestError
 from bottle_fsm.model import Event, Json
 
@@ -37,6 +38,7 @@ class Report:
             sys.stdout.flush()
         except BrokenPipeError:
             self._enabled = False
+            forget(sys.stdout)
 
     def event(self, event: Event) -> None:
         """Write a committed event."""

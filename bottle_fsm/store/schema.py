@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from typing import Final
 
 VERSION: Final = 1
@@ -44,8 +45,37 @@ def migrate(connection: sqlite3.Connection) -> None:
     Raises:
         sqlite3.DatabaseError: the database was written by a newer version.
     """
-    current = connection.execute("PRAGMA user_version").fetchone()[0]
+    current = _version(connection)
     if current > VERSION:
         raise sqlite3.DatabaseError(f"schema {current} is newer than {VERSION}, the newest that this version knows")
     for version in range(current + 1, VERSION + 1):
-        connection.executescript(f"BEGIN IMMEDIATE;{_MIGRATIONS[version]}PRAGMA user_version = {version};COMMIT;")
+        _step(connection, version)
+
+
+def _step(connection: sqlite3.Connection, version: int) -> None:
+    """Take one step, unless another process took it while we waited for the write lock."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        if _version(connection) < version:
+            for statement in _statements(_MIGRATIONS[version]):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {version}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _statements(script: str) -> Iterator[str]:
+    """Cut a script into statements: `executescript` would commit before it begins."""
+    statement = ""
+    for part in script.split(";"):
+        statement += f"{part};"
+        if statement.strip(" ;\n") and sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
