@@ -10,6 +10,7 @@ import ipaddress
 import json
 from typing import Any, Final
 
+from bottle_fsm.egress.address_space import SPECIAL
 from bottle_fsm.egress.policy import EgressPolicy
 from bottle_fsm.places import GUARD_PORT, SCAN_PORT
 
@@ -17,34 +18,6 @@ CONFIG_PATH: Final = "/etc/bottle-fsm/pipelock.yaml"
 BINARY: Final = "/pipelock"
 METRICS: Final = "127.0.0.1:9099"
 """Inside the guard only: metrics and statistics must not stand on the proxy port."""
-INTERNAL: Final = (
-    "0.0.0.0/8",
-    "10.0.0.0/8",
-    "100.64.0.0/10",
-    "127.0.0.0/8",
-    "168.63.129.16/32",
-    "169.254.0.0/16",
-    "172.16.0.0/12",
-    "192.0.0.0/24",
-    "192.0.2.0/24",
-    "192.168.0.0/16",
-    "198.18.0.0/15",
-    "198.51.100.0/24",
-    "203.0.113.0/24",
-    "224.0.0.0/4",
-    "240.0.0.0/4",
-    "::/128",
-    "::1/128",
-    "::ffff:0:0/96",
-    "64:ff9b::/96",
-    "100::/64",
-    "2001:db8::/32",
-    "2002::/16",
-    "fc00::/7",
-    "fe80::/10",
-    "ff00::/8",
-)
-"""What pipelock never connects to, unless an address is excepted by `hosts`."""
 
 
 def pipelock_config(policy: EgressPolicy, *, listen: str, scan_token: str) -> dict[str, Any]:
@@ -73,7 +46,7 @@ def pipelock_config(policy: EgressPolicy, *, listen: str, scan_token: str) -> di
             "connection_limit": 100,
         },
         "metrics_listen": METRICS,
-        "internal": list(INTERNAL),
+        "internal": list(SPECIAL),
         "logging": {"format": "json", "output": "stdout", "include_allowed": True, "include_blocked": True},
     }
     if policy.hosts:

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from egress_sidecars import VENV, Authority, Stack, World, make_world
+
+from egress_proc.egress_sidecars import VENV, Authority, Stack, World, make_world
 
 REQUIREMENTS = ("mitmproxy>=11,<13", "detect-secrets>=1.5", "coverage>=7.10")
 
@@ -26,7 +27,7 @@ def sidecar_venv() -> Path:
             subprocess.run([base, "-m", "venv", "--clear", str(VENV)], check=True)
             subprocess.run([VENV / "bin" / "pip", "install", "-q", *REQUIREMENTS], check=True)
             ready.touch()
-    return VENV
+    return Path(VENV)
 
 
 @pytest.fixture(scope="session")

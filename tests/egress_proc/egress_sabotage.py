@@ -30,8 +30,8 @@ def _loose_layer(self: Any, nextlayer: Any) -> None:
 def main() -> int:
     broken = os.environ["BREAK"]
     if broken == "loose":
-        doors.StrictNextLayer.next_layer = _loose_layer
-        interceptor.STRICT_OPTIONS |= {"rawtcp": True, "websocket": True}
+        setattr(doors.StrictNextLayer, "next_layer", _loose_layer)  # noqa: B010 - an assignment would not type
+        interceptor.STRICT_OPTIONS.update({"rawtcp": True, "websocket": True})
     else:
         owner, _, hook = broken.partition(".")
         found = {"addon": addon.EgressAddon, "doors": doors.StrictNextLayer, "tls": doors.ClearedTls}[owner]

@@ -81,7 +81,7 @@ def start(argv: list[str], where: Path, name: str, *, env: Mapping[str, str] | N
     out, err = where / f"{name}.out", where / f"{name}.err"
     # The launcher's own subprocess measuring would count these processes twice.
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE_PROCESS")}
-    inherited |= {"PYTHONPATH": f"{ROOT}:{Path(__file__).parent}", "PYTHONDONTWRITEBYTECODE": "1"}
+    inherited |= {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "PYTHONDONTWRITEBYTECODE": "1"}
     with out.open("wb") as stdout, err.open("wb") as stderr:
         popen = subprocess.Popen(argv, cwd=ROOT, stdout=stdout, stderr=stderr, env=inherited | dict(env or {}))
     return Process(popen, out, err)

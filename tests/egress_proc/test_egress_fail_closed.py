@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from egress_sidecars import GATE_HOST, GUARD_PORT, RELAY_PORT, SCAN_PORT, Answer, Stack, World, read_answer
+
+from egress_proc.egress_sidecars import GATE_HOST, GUARD_PORT, RELAY_PORT, SCAN_PORT, Answer, Stack, World, read_answer
 
 CUT = b"<cut>"
 HOOKS = [
@@ -48,10 +49,10 @@ def test_refuses_everything_until_its_secrets_are_delivered(fresh: Stack, world:
     relayed = fresh.plain("CONNECT git.test:22022 HTTP/1.1\r\n\r\n", RELAY_PORT)
     assert relayed is not None
     assert (relayed.status, relayed.json["reason"]) == (403, "not_ready")
-    target = fresh.inner / "run" / "interceptor-secrets.json"
-    target.parent.mkdir()
+    delivered = fresh.inner / "run" / "interceptor-secrets.json"
+    delivered.parent.mkdir()
     for wrong in (b"", b"{", b'{"scan_token": "short", "proxy_token": "short"}', b"[]", b"{}"):
-        target.write_bytes(wrong)
+        delivered.write_bytes(wrong)
         assert fresh.health["status"] == "waiting_secrets"
     assert fresh.tunnels == 0
     fresh.deliver()
@@ -98,7 +99,7 @@ def test_keeps_its_ca_over_a_restart_and_needs_its_secrets_again(fresh: Stack) -
 def test_refuses_when_a_hook_raises(fresh: Stack, stack: Stack, world: World, hook: str) -> None:
     before = len(world.allowed.requests)
     fresh.guard_host = stack.guard_host
-    fresh.start_interceptor(module="egress_sabotage", env={"BREAK": hook})
+    fresh.start_interceptor(module="egress_proc.egress_sabotage", env={"BREAK": hook})
     answer = attempt(fresh, path="/broken") if hook != "doors.next_layer" else None
     assert answer is None or answer.status >= 400, answer
     assert len(world.allowed.requests) == before
@@ -113,7 +114,7 @@ def test_refuses_when_a_hook_raises(fresh: Stack, stack: Stack, world: World, ho
 def test_lets_nothing_pass_when_mitmproxy_chooses_its_layers_itself(fresh: Stack, stack: Stack, world: World) -> None:
     connections = world.allowed.connections, world.plain.connections
     fresh.guard_host = stack.guard_host
-    fresh.start_interceptor(module="egress_sabotage", env={"BREAK": "loose"})
+    fresh.start_interceptor(module="egress_proc.egress_sabotage", env={"BREAK": "loose"})
     for target in ("allowed.test:443", "allowed.test:80"):
         sock, answer = fresh.connect(target)
         assert answer is not None

@@ -8,7 +8,8 @@ import ssl
 from typing import Any
 
 import pytest
-from egress_sidecars import (
+
+from egress_proc.egress_sidecars import (
     FAKE_GITHUB_TOKEN,
     GUARD_PORT,
     PROXY_TOKEN,
@@ -59,7 +60,8 @@ def test_answers_its_health(stack: Stack) -> None:
     [
         ("GET / HTTP/1.1\r\n\r\n", 405), ("GET /stats HTTP/1.1\r\n\r\n", 405), ("GET /metrics HTTP/1.1\r\n\r\n", 405),
         ("POST /health HTTP/1.1\r\n\r\n", 405), ("GET http://allowed.test/ HTTP/1.1\r\n\r\n", 405),
-        ("CONNECT allowed.test:443 HTTP/1.1\r\n\r\n", 407), ("nonsense\r\n\r\n", 400), ("A B C\r\nno colon\r\n\r\n", 400),
+        ("CONNECT allowed.test:443 HTTP/1.1\r\n\r\n", 407), ("nonsense\r\n\r\n", 400),
+        ("A B C\r\nno colon\r\n\r\n", 400),
     ],
 )  # fmt: skip
 def test_answers_nothing_else_on_its_proxy_port(stack: Stack, raw: str, status: int) -> None:
@@ -88,7 +90,7 @@ def test_does_not_listen_on_every_address(stack: Stack) -> None:
         ("dead.test:9444", None, 502, "upstream_unreachable"),
     ],
 )
-def test_refuses_a_connect(
+def test_refuses_a_connect(  # noqa: PLR0917 - the columns of a table
     stack: Stack, world: World, target: str, token: str | None, status: int, reason: str
 ) -> None:
     connections = world.allowed.connections
@@ -197,7 +199,9 @@ def test_is_quiet_about_a_connection_without_a_request(stack: Stack) -> None:
         ("dlp", "text", "glpat-abcdefghij1234567890", "deny", ["gitlab_token"]),
     ],
 )
-def test_scans(stack: Stack, kind: str, field: str, value: str, decision: str, rules: list[str]) -> None:
+def test_scans(  # noqa: PLR0917 - the columns of a table
+    stack: Stack, kind: str, field: str, value: str, decision: str, rules: list[str]
+) -> None:
     answer = scan(stack, {"kind": kind, "input": {field: value}, "context": {"request_id": "r-1"}})
     assert answer.status == 200
     assert {name: answer.json[name] for name in ("status", "decision", "kind", "request_id")} == {
@@ -254,7 +258,8 @@ def test_refuses_a_scan_without_its_token_path_or_method(stack: Stack) -> None:
 
 def test_keeps_a_connection_for_more_scans(stack: Stack) -> None:
     body = json.dumps({"kind": "dlp", "input": {"text": "x"}}).encode()
-    head = f"POST /api/v1/scan HTTP/1.1\r\nAuthorization: Bearer {SCAN_TOKEN.reveal()}\r\nContent-Length: {len(body)}\r\n\r\n"
+    shown = f"Authorization: Bearer {SCAN_TOKEN.reveal()}"
+    head = f"POST /api/v1/scan HTTP/1.1\r\n{shown}\r\nContent-Length: {len(body)}\r\n\r\n"
     with socket.create_connection((stack.guard_host, SCAN_PORT), timeout=10) as sock:
         for _ in range(3):
             sock.sendall(head.encode() + body)

@@ -11,9 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from egress_sidecars import RELAY_PORT, Stack, World, placed, python_argv, read_answer, start, wait_for, write_sealed
 
 from bottle_fsm.egress import files
+from egress_proc.egress_sidecars import (
+    RELAY_PORT,
+    Stack,
+    World,
+    placed,
+    python_argv,
+    read_answer,
+    start,
+    wait_for,
+    write_sealed,
+)
 
 BANNER = b"SSH-2.0-TestClient\r\n"
 

@@ -11,7 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from egress_sidecars import (
+
+from bottle_fsm.egress import files
+from egress_proc.egress_sidecars import (
     GUARD_PORT,
     HEALTH_PORT,
     PROXY_TOKEN,
@@ -23,8 +25,6 @@ from egress_sidecars import (
     wait_for,
     write_sealed,
 )
-
-from bottle_fsm.egress import files
 
 Change = Callable[[dict[str, bytes]], None]
 
