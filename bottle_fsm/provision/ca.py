@@ -74,9 +74,11 @@ def _der(certificate_pem: bytes) -> bytes:
     if len(blocks) != 1:
         raise ProvisionError(f"expected one PEM certificate, found {len(blocks)}", place="the interceptor's CA")
     try:
-        return ssl.PEM_cert_to_DER_cert(blocks[0].decode("ascii"))
-    except ValueError as error:
+        der = ssl.PEM_cert_to_DER_cert(blocks[0].decode("ascii"))
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=der)
+    except (ssl.SSLError, ValueError) as error:
         raise ProvisionError(f"not a PEM certificate: {error}", place="the interceptor's CA") from error
+    return der
 
 
 def _ensure(bottle: Bottle, pem: str, step: Step, *, timeout: float) -> None:

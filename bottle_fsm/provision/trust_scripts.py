@@ -47,6 +47,7 @@ umask 022
 directory=/usr/local/share/ca-certificates
 mkdir -p "$directory" /etc/profile.d
 command -v flock >/dev/null 2>&1 || {{ echo 'flock is missing (package util-linux)' >&2; exit 69; }}
+# what is started below inherits the lock: should this shell be killed, the next one waits for what it left running
 exec 9<"$directory"
 flock 9
 rm -f {DONE}
@@ -60,10 +61,13 @@ place() {{ # file, content: whole or not at all
 {_FAMILY}
 place {CA_CERT_PATH} "$pem"
 case $family in
-debian) update-ca-certificates --fresh >/dev/null 9<&- ;;
+debian)
+  # an update that was killed leaves this behind, and the next one would append to it: roots twice, an old CA again
+  rm -f {CA_BUNDLE_PATH}.new
+  update-ca-certificates --fresh >/dev/null ;;
 rhel)
   place /etc/pki/ca-trust/source/anchors/claude-bottle-mitm.crt "$pem"
-  update-ca-trust extract 9<&-
+  update-ca-trust extract
   mkdir -p /etc/ssl/certs
   [ -e {CA_BUNDLE_PATH} ] || ln -s /etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem {CA_BUNDLE_PATH} ;;
 *) echo 'neither update-ca-certificates nor update-ca-trust is there' >&2; exit 69 ;;
@@ -78,13 +82,13 @@ place /etc/profile.d/bottle.sh "$(printf '%s' "$environment" | sed "s/=\\(.*\\)/
 "
 
 if command -v git >/dev/null 2>&1; then
-  git config --system http.sslCAInfo {CA_BUNDLE_PATH} 9<&-
-  [ -z "${{HTTPS_PROXY-}}" ] || git config --system http.proxy "$HTTPS_PROXY" 9<&-
+  git config --system http.sslCAInfo {CA_BUNDLE_PATH}
+  [ -z "${{HTTPS_PROXY-}}" ] || git config --system http.proxy "$HTTPS_PROXY"
 fi
 if command -v keytool >/dev/null 2>&1; then
-  keytool -delete -cacerts -storepass changeit -alias claude-bottle-mitm >/dev/null 2>&1 9<&- || true
+  keytool -delete -cacerts -storepass changeit -alias claude-bottle-mitm >/dev/null 2>&1 || true
   keytool -importcert -cacerts -storepass changeit -noprompt -alias claude-bottle-mitm -file {CA_CERT_PATH} \\
-    >/dev/null 9<&-
+    >/dev/null
 fi
 place {DONE} "$stamp"
 """
