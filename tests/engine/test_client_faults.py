@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import ssl
@@ -156,6 +157,11 @@ def test_uses_the_api_version_of_a_newer_engine(faulty: FaultyEngine) -> None:
 def test_says_how_to_go_on_when_no_engine_answers(host: str) -> None:
     with pytest.raises(EngineUnavailableError, match=r"no engine answers.*make engine.*DOCKER_HOST"):
         connect({"DOCKER_HOST": host})
+
+
+def test_takes_an_unreachable_host_for_an_engine_that_does_not_answer() -> None:
+    with pytest.raises(EngineUnavailableError, match="No route to host"), translated("c", url="tcp://far:2376"):
+        raise OSError(errno.EHOSTUNREACH, os.strerror(errno.EHOSTUNREACH))
 
 
 def test_says_how_to_go_on_when_a_socket_is_dead(tmp_path: Path) -> None:

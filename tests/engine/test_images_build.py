@@ -18,7 +18,7 @@ import pytest
 
 from bottle_fsm import places
 from bottle_fsm.backend.docker import baseimage
-from bottle_fsm.backend.docker.baseimage import LABEL_IMAGE, Base, ensure_base, mirrors, root_command
+from bottle_fsm.backend.docker.baseimage import LABEL_IMAGE, Base, apt_options, ensure_base, mirrors, root_command
 from bottle_fsm.backend.docker.build import LABEL_BASE, ImageName, build_lock, recipe
 from bottle_fsm.backend.docker.client import Engine
 from bottle_fsm.backend.docker.images import ImageRef, ensure_image, image_tag
@@ -260,9 +260,25 @@ def test_holds_the_build_lock_against_other_processes(tmp_path: Path) -> None:
         other.stdin = None
 
 
+def output_of(engine: Engine, image: str, command: list[str]) -> str:
+    with engine.guarded(f"run {image}") as api:
+        config = api.create_host_config(network_mode="none")
+        container = api.create_container(image, command, host_config=config)["Id"]
+        try:
+            api.start(container)
+            assert api.wait(container)["StatusCode"] == 0
+            return str(api.logs(container).decode())
+        finally:
+            api.remove_container(container, force=True, v=True)
+
+
 def test_makes_a_debian_root_where_no_registry_answers(engine: Engine, tmp_path: Path) -> None:
     said: list[str] = []
     packages = ["tini"]
+    own_settings = tmp_path / "host-apt.conf"
+    own_settings.write_text('Acquire::https::CaInfo "/etc/ssl/certs/ca-certificates.crt";')
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
 
     def make() -> Base:
         return ensure_base(
@@ -272,15 +288,16 @@ def test_makes_a_debian_root_where_no_registry_answers(engine: Engine, tmp_path:
             name="test",
             packages=packages,
             say=said.append,
-            environ=dict(os.environ),
-            scratch=tmp_path,
+            environ={**os.environ, "APT_CONFIG": str(own_settings)},
+            scratch=scratch,
         )
 
     base = make()
     try:
         assert base.complete
         assert "mmdebstrap" in said[-1]
-        assert list(tmp_path.iterdir()) == []
+        assert list(scratch.iterdir()) == []
+        assert "99mmdebstrap" not in output_of(engine, base.ref, ["ls", "/etc/apt/apt.conf.d"])
         said.clear()
         assert make() == base
         assert said == []
@@ -318,29 +335,48 @@ def test_gives_up_on_a_root_that_does_not_end(engine: Engine, tmp_path: Path, mo
         base_without(engine, tmp_path)
 
 
-def test_takes_mirror_and_proxy_from_this_hosts_apt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    answers = {
-        "dump": 'Acquire::http::Proxy "http://proxy:3128";\nAPT::Get::Yes "1";\nAcquire::https::CaInfo "/ca.pem";\n',
-        "Label: Debian": "http://mirror/debian\nhttp://mirror/debian\n",
-        "Label: Debian-Security": "http://mirror/security/\n",
-    }
-    monkeypatch.setattr(baseimage, "_output", lambda command: answers[command[-1]])
-    command = root_command("trixie", tmp_path / "r.tar", packages=["a", "b"], arch="arm64", environ={})
-    assert '--aptopt=Acquire::http::Proxy "http://proxy:3128"' in command
-    assert '--aptopt=Acquire::https::CaInfo "/ca.pem"' in command
-    assert not any("APT::Get" in part for part in command)
-    assert {"--architectures=arm64", "--include=a,b"} <= set(command)
-    assert command[-3:] == [
-        "deb http://mirror/debian trixie main",
-        "deb http://mirror/debian trixie-updates main",
-        "deb http://mirror/security trixie-security main",
+def test_takes_proxy_and_authority_from_this_hosts_apt(tmp_path: Path) -> None:
+    own = tmp_path / "apt.conf"
+    own.write_text('Acquire::http::Proxy "http://u:p@proxy:3128"; Acquire::https::CaInfo "/ca.pem"; APT::Get::Yes "1";')
+    options = apt_options({**os.environ, "APT_CONFIG": str(own)})
+    assert options.splitlines() == [
+        'Acquire::http::Proxy "http://u:p@proxy:3128";',
+        'Acquire::https::CaInfo "/ca.pem";',
     ]
-    assert mirrors({"BOTTLE_DEBIAN_MIRROR": "http://named/debian/"}) == (
-        "http://named/debian",
-        "http://named/debian-security",
+
+
+def test_puts_no_apt_setting_into_a_command_line(tmp_path: Path) -> None:
+    command = root_command(
+        "trixie",
+        tmp_path / "r.tar",
+        packages=["a", "b"],
+        arch="arm64",
+        mirrors=("http://m/debian", "http://m/security"),
+        options=tmp_path / "apt.conf",
     )
+    assert {"--architectures=arm64", "--include=a,b", f"--aptopt={tmp_path}/apt.conf"} <= set(command)
+    assert command[-3:] == [
+        "deb http://m/debian trixie main",
+        "deb http://m/debian trixie-updates main",
+        "deb http://m/security trixie-security main",
+    ]
 
 
-def test_takes_debians_own_mirrors_where_there_is_no_apt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert mirrors({}) == (baseimage.DEBIAN, baseimage.DEBIAN_SECURITY)
+def test_takes_the_mirrors_of_this_hosts_apt(tmp_path: Path) -> None:
+    tool = tmp_path / "apt-get"
+    answer = 'case "$*" in *Security) echo http://m/security/;; *) echo http://m/debian; echo http://other;; esac'
+    tool.write_text(f"#!/bin/sh\n{answer}\n")
+    tool.chmod(0o700)
+    assert mirrors({"PATH": f"{tmp_path}:/usr/bin:/bin"}) == ("http://m/debian", "http://m/security")
+
+
+def test_takes_a_named_mirror_but_none_with_a_password() -> None:
+    named = mirrors({"BOTTLE_DEBIAN_MIRROR": "http://named/debian/"})
+    assert named == ("http://named/debian", "http://named/debian-security")
+    with pytest.raises(BackendError, match=r"BOTTLE_DEBIAN_MIRROR.*password"):
+        mirrors({"BOTTLE_DEBIAN_MIRROR": "http://u:p@named/debian"})
+
+
+def test_takes_debians_own_mirrors_where_there_is_no_apt(tmp_path: Path) -> None:
+    assert mirrors({"PATH": str(tmp_path)}) == (baseimage.DEBIAN, baseimage.DEBIAN_SECURITY)
+    assert apt_options({"PATH": str(tmp_path)}) == ""

@@ -78,7 +78,10 @@ def _make_root(  # noqa: PLR0913 - the root's name, contents and surroundings
             hint="apt-get install mmdebstrap, or let the engine reach a registry (its proxy settings)",
         )
     root = scratch / "root.tar"
-    command = root_command(suite, root, packages=packages, arch=engine.arch, environ=environ)
+    options = scratch / "apt.conf"
+    options.write_text(apt_options(environ))
+    options.chmod(0o600)
+    command = root_command(suite, root, packages=packages, arch=engine.arch, mirrors=mirrors(environ), options=options)
     code, words = _run_mmdebstrap(command, environ, place=ref)
     if code != 0:
         tail = " | ".join(words.splitlines()[-6:])
@@ -89,6 +92,7 @@ def _make_root(  # noqa: PLR0913 - the root's name, contents and surroundings
         )
     _import(engine, root, ref)
     root.unlink()
+    options.unlink()
 
 
 def _run_mmdebstrap(command: list[str], environ: Mapping[str, str], *, place: str) -> tuple[int, str]:
@@ -119,17 +123,18 @@ def _import(engine: Engine, root: Path, ref: str) -> None:
         raise BackendError(f"the engine did not keep the imported root: {answer}", place=ref)
 
 
-def root_command(
-    suite: str, target: Path, *, packages: Sequence[str], arch: str, environ: Mapping[str, str]
+def root_command(  # noqa: PLR0913 - the root's contents and where they come from
+    suite: str, target: Path, *, packages: Sequence[str], arch: str, mirrors: tuple[str, str], options: Path
 ) -> list[str]:
-    """Return mmdebstrap's command line, with this host's Debian mirror and apt proxy settings."""
-    mirror, security = mirrors(environ)
+    """Return mmdebstrap's command line. Apt's options come in a file, as a proxy may have a password; they do not stay."""
+    mirror, security = mirrors
     return [
         "mmdebstrap",
         "--variant=minbase",
         f"--architectures={arch}",
         f"--include={','.join(packages)}",
-        *(f'--aptopt={name} "{value}"' for name, value in _APT_SETTING.findall(_output(["apt-config", "dump"]))),
+        f"--aptopt={options}",
+        '--customize-hook=rm -f "$1/etc/apt/apt.conf.d/99mmdebstrap"',
         suite,
         str(target),
         f"deb {mirror} {suite} main",
@@ -138,25 +143,49 @@ def root_command(
     ]
 
 
+def apt_options(environ: Mapping[str, str]) -> str:
+    """Return this host's apt settings for proxies and CAs, as a configuration file has them."""
+    found = _APT_SETTING.findall(_output(["apt-config", "dump"], environ))
+    return "".join(f'{name} "{value}";\n' for name, value in found)
+
+
 def mirrors(environ: Mapping[str, str]) -> tuple[str, str]:
-    """Return the Debian mirror and security mirror: as BOTTLE_DEBIAN_MIRROR says, else as this host has them."""
+    """Return the Debian mirror and security mirror: as BOTTLE_DEBIAN_MIRROR says, else as this host has them.
+
+    Raises:
+        BackendError: the named mirror holds a password.
+    """
     named = environ.get("BOTTLE_DEBIAN_MIRROR", "").rstrip("/")
+    if "@" in named:
+        raise BackendError(
+            "a mirror with a password would stay readable in the image",
+            place="BOTTLE_DEBIAN_MIRROR",
+            hint="Use a proxy",
+        )
     if named:
         return named, f"{named}-security"
-    return _site("Debian") or DEBIAN, _site("Debian-Security") or DEBIAN_SECURITY
+    return _site("Debian", environ) or DEBIAN, _site("Debian-Security", environ) or DEBIAN_SECURITY
 
 
-def _site(label: str) -> str:
+def _site(label: str, environ: Mapping[str, str]) -> str:
     """Return the first archive of a label in apt's own list, whichever way its sources are written."""
-    sites = _output(["apt-get", "indextargets", "--format", "$(SITE)", "Origin: Debian", f"Label: {label}"]).split()
+    sites = _output(
+        ["apt-get", "indextargets", "--format", "$(SITE)", "Origin: Debian", f"Label: {label}"], environ
+    ).split()
     return sites[0].rstrip("/") if sites else ""
 
 
-def _output(command: list[str]) -> str:
+def _output(command: list[str], environ: Mapping[str, str]) -> str:
     """Return what a small query of apt prints; nothing where there is no apt."""
     try:
         return subprocess.run(
-            command, capture_output=True, text=True, timeout=30, check=False, stdin=subprocess.DEVNULL
+            command,
+            env=dict(environ),
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+            stdin=subprocess.DEVNULL,
         ).stdout
     except (OSError, subprocess.TimeoutExpired):
         return ""
