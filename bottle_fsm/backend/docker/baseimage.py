@@ -126,7 +126,7 @@ def _import(engine: Engine, root: Path, ref: str) -> None:
 def root_command(  # noqa: PLR0913 - the root's contents and where they come from
     suite: str, target: Path, *, packages: Sequence[str], arch: str, mirrors: tuple[str, str], options: Path
 ) -> list[str]:
-    """Return mmdebstrap's command line. Apt's options come in a file, as a proxy may have a password; they do not stay."""
+    """Return mmdebstrap's command line. Apt's options come in a file, as a proxy may have a password, and go again."""
     mirror, security = mirrors
     return [
         "mmdebstrap",
