@@ -36,7 +36,7 @@ class DiedError(Exception):
 
 
 class MemorySteps:
-    """Keeps what a runner would commit; `die_before` and `die_after` name a sub-step at which the launcher is killed."""
+    """Keeps what a runner would commit; `die_before` and `die_after` name a sub-step at which the launcher dies."""
 
     def __init__(self, *, epoch: int = 1, secrets: Mapping[str, str] | None = None, seconds: float = 120.0) -> None:
         self.known: dict[str, str] = {}

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from bottle_fsm import naming
 from bottle_fsm.backend.docker.hardening import security_options
 from bottle_fsm.backend.docker.plan import AgentPlan, ContainerPlan
 from bottle_fsm.places import WORKSPACE
@@ -98,7 +99,8 @@ def _host_config(plan: ContainerPlan, given: Circumstances) -> dict[str, Any]:
 
 
 def _volume(name: str, path: str, labels: Mapping[str, str]) -> dict[str, Any]:
-    return {"Type": "volume", "Source": name, "Target": path, "VolumeOptions": {"Labels": dict(labels)}}
+    own = {**labels, naming.LABEL_ROLE: naming.ROLE_VOLUME}
+    return {"Type": "volume", "Source": name, "Target": path, "VolumeOptions": {"Labels": own}}
 
 
 def _endpoint(plan: ContainerPlan, given: Circumstances) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def rejoin(work: Work, plan: ContainerPlan, container_id: str) -> None:
         return
     with work.steps.act(f"rejoin {plan.role}", cause="a network was made again", role=plan.role):
         for object_id in sorted(set(present) - set(wanted)):
-            leave_network(work.engine, container_id, object_id)
+            leave_network(work.engine, container_id, object_id, name=present[object_id])
         for object_id, network in wanted.items():
             if object_id not in present:
                 _connect(work, plan, container_id, network)

@@ -132,13 +132,20 @@ def _empty(work: Work, network: Resource) -> None:
         with work.steps.act(f"stop {found.role}", cause=cause, role=found.role):
             with work.engine.guarded(f"stop {found.name}", timeout=_STOP_CALL) as api:
                 api.stop(member, timeout=_STOP_SECONDS)
-            leave_network(work.engine, member, network.id)
+            leave_network(work.engine, member, network.id, name=network.name)
 
 
-def leave_network(engine: Engine, container_id: str, network: str) -> None:
-    """Take a container off a network by force; one that is gone is left already."""
-    with contextlib.suppress(ObjectGoneError), engine.guarded("leave a network") as api:
-        api.disconnect_container_from_network(container_id, network, force=True)
+def leave_network(engine: Engine, container_id: str, network: str, *, name: str) -> None:
+    """Take a container off a network by force.
+
+    A stopped container remembers its networks by name: when the network of that id is gone, only the name lets it go.
+    """
+    try:
+        with engine.guarded("leave a network") as api:
+            api.disconnect_container_from_network(container_id, network, force=True)
+    except BackendError:
+        with contextlib.suppress(ObjectGoneError), engine.guarded(f"leave network {name}") as api:
+            api.disconnect_container_from_network(container_id, name, force=True)
 
 
 def _adopt(work: Work, operation: Operation) -> None:
