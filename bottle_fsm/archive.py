@@ -6,9 +6,11 @@ Not its duty: moving the bytes; `transfer` and the backends do that.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
+import shutil
 import stat
 import tarfile
 import tempfile
@@ -48,13 +50,10 @@ def pack_bytes(content: bytes) -> Packed:
 
 def pack_file(source: Path) -> Packed:
     """Return one host file; it is read once, so that length and digest are those of the bytes that are sent."""
-    stream = tempfile.TemporaryFile()  # noqa: SIM115 - the caller streams from it and closes it
-    digest = hashlib.sha256()
-    with source.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-            stream.write(chunk)
-    return _rewound(stream, digest.hexdigest())
+    with _scratch() as stream:
+        with source.open("rb") as file:
+            shutil.copyfileobj(file, stream, CHUNK)
+        return _measured(stream)
 
 
 def pack_tree(root: Path) -> Packed:
@@ -63,13 +62,11 @@ def pack_tree(root: Path) -> Packed:
     Raises:
         ProvisionError: a link leaves the tree, or something is neither file, directory nor link.
     """
-    stream = tempfile.TemporaryFile()  # noqa: SIM115 - the caller streams from it and closes it
-    with tarfile.open(fileobj=stream, mode="w", format=tarfile.GNU_FORMAT) as tar:
-        for path in _walk(root):
-            _add(tar, root, path)
-    stream.seek(0)
-    digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return _rewound(stream, digest)
+    with _scratch() as stream:
+        with tarfile.open(fileobj=stream, mode="w", format=tarfile.GNU_FORMAT) as tar:
+            for path in _walk(root):
+                _add(tar, root, path)
+        return _measured(stream)
 
 
 def tree_digest(root: Path) -> str:
@@ -121,10 +118,25 @@ def unpack(stream: IO[bytes], target: Path) -> None:
         top.rename(target)
 
 
-def _rewound(stream: IO[bytes], digest: str) -> Packed:
+@contextlib.contextmanager
+def _scratch() -> Iterator[IO[bytes]]:
+    """Lend an anonymous file that outlives the block, unless the block fails."""
+    stream = tempfile.TemporaryFile()  # noqa: SIM115 - the caller streams from it and closes it
+    try:
+        yield stream
+    except BaseException:
+        stream.close()
+        raise
+
+
+def _measured(stream: IO[bytes]) -> Packed:
     length = stream.seek(0, io.SEEK_END)
     stream.seek(0)
-    return Packed(stream, length, digest)
+    digest = hashlib.sha256()
+    while chunk := stream.read(CHUNK):
+        digest.update(chunk)
+    stream.seek(0)
+    return Packed(stream, length, digest.hexdigest())
 
 
 def _walk(root: Path) -> Iterator[Path]:
