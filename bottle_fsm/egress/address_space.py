@@ -38,8 +38,8 @@ SPECIAL: Final = (
     "fe80::/10",
     "ff00::/8",
 )
-"""Private, loopback, link-local, shared, metadata, documentation, multicast and reserved space, and every IPv6 form that
-carries an IPv4 address inside (mapped, compatible, NAT64, 6to4, Teredo)."""
+"""Private, loopback, link-local, shared, metadata, documentation, multicast and reserved space, and every IPv6 form
+that carries an IPv4 address inside (mapped, compatible, NAT64, 6to4, Teredo)."""
 
 _NETWORKS: Final = tuple(ipaddress.ip_network(network) for network in SPECIAL)
 

@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from typing import Any, Final, Protocol
 
 from mitmproxy import http
-from mitmproxy.net.http import status_codes
-from mitmproxy.proxy import context, events, layer
+from mitmproxy.proxy import commands, context, events, layer
 from mitmproxy.proxy.layers.http import (
     DropStream,
     HttpLayer,
@@ -135,8 +134,7 @@ class BoundedStream(HttpStream):  # type: ignore[misc]  # mitmproxy lives in the
             self._discarded += len(event.data)
             if self._discarded > LINGER:
                 self.client_state = self.state_errored
-                cut = ResponseProtocolError(self.stream_id, "refused", status_codes.NO_RESPONSE)
-                yield SendHttp(cut, self.context.client)
+                yield commands.CloseConnection(self.context.client)
 
 
 class BoundedHttpLayer(HttpLayer):  # type: ignore[misc]  # as above

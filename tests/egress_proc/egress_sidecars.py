@@ -10,6 +10,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -23,7 +24,9 @@ from bottle_fsm.places import GATE_HOST, GUARD_PORT, HEALTH_PORT, INTERCEPTOR_PO
 from bottle_fsm.secret import Secret
 
 ROOT = Path(__file__).resolve().parents[2]
-VENV = ROOT / ".build" / "sidecar-venv"
+PYTHON = str(os.environ.get("BOTTLE_SIDECAR_PYTHON") or getattr(sys, "_base_executable", sys.executable))
+"""Which Python the sidecars run on; the image has a newer one than the launcher may have."""
+VENV = ROOT / ".build" / ("sidecar-venv" + ("-" + Path(PYTHON).name if "BOTTLE_SIDECAR_PYTHON" in os.environ else ""))
 SCAN_TOKEN = Secret("scan-token-of-this-test-launch")
 PROXY_TOKEN = Secret("proxy-token-of-this-test-launch")
 START_TIMEOUT = 30.0

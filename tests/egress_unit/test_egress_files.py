@@ -70,7 +70,14 @@ def load(policy: EgressPolicy) -> dict[str, Any]:
 
 
 def test_the_stand_in_notices_an_unknown_key_and_a_wrong_type() -> None:
-    for wrong in ({"surprise": 1}, {"dlp": {"action": "block"}}, {"version": "1"}, {"dlp": []}, {"version": True}):
+    wrongs: list[Any] = [
+        {"surprise": 1},
+        {"dlp": {"action": "block"}},
+        {"version": "1"},
+        {"dlp": []},
+        {"version": True},
+    ]
+    for wrong in wrongs:
         with pytest.raises(AssertionError):
             check(wrong, SCHEMA)
 
