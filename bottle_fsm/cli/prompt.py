@@ -28,11 +28,12 @@ def ask(question: str, *, echo: bool, check: Callable[[], None]) -> str:
 
     `check` is called again and again while we wait; what it raises ends the question.
     """
-    sys.stderr.write(safe(question) + " ")
-    sys.stderr.flush()
     descriptor = sys.stdin.fileno()
     typed = b""
     with _silent(descriptor, silent=not echo):
+        # Only now: whoever answers the question as soon as it is shown must not be echoed.
+        sys.stderr.write(safe(question) + " ")
+        sys.stderr.flush()
         while not typed.endswith(b"\n"):
             check()
             if not select.select([descriptor], [], [], _LOOK)[0]:

@@ -16,7 +16,7 @@ from cli_shell import PROGRAM, Ended, Shell
 def _shell(tmp_path: Path) -> Shell:
     found = Shell(tmp_path)
     found.run("status")
-    found.world.slow_down(0.15)
+    found.world.slow_down(0.08)
     return found
 
 
@@ -82,7 +82,7 @@ def twice(shell: Shell, process: subprocess.Popen[str]) -> tuple[Ended, float]:
 
 @pytest.mark.parametrize("bottles", [["implementer"], ["implementer", "reviewer"]], ids=["one", "several"])
 def test_stops_at_once_after_the_second_key_and_loses_nothing(shell: Shell, bottles: list[str]) -> None:
-    shell.world.slow_down(1.0)
+    shell.world.slow_down(0.8)
     process = shell.spawn("apply", shell.manifest, *bottles)
     shell.wait_for("step_intent")
     ended, took = twice(shell, process)
@@ -114,7 +114,7 @@ def test_calls_a_killed_launch_interrupted_and_resumes_it(shell: Shell) -> None:
 def test_finishes_a_teardown_in_spite_of_a_signal(shell: Shell) -> None:
     shell.world.slow_down(0)
     shell.apply()
-    shell.world.slow_down(0.15)
+    shell.world.slow_down(0.08)
     process = shell.spawn("destroy", "implementer", "--yes")
     shell.wait_for("undo_intent")
     process.send_signal(signal.SIGINT)
@@ -125,6 +125,7 @@ def test_finishes_a_teardown_in_spite_of_a_signal(shell: Shell) -> None:
 
 
 def test_survives_a_closed_terminal(shell: Shell) -> None:
+    shell.world.slow_down(0.03)
     reader, writer = os.pipe()
     process = subprocess.Popen(
         [PROGRAM, "apply", str(shell.manifest), "implementer"],

@@ -46,7 +46,7 @@ def plain(shown: str) -> str:
 
 def test_follows_a_launch_with_a_live_table(shell: Shell) -> None:
     shell.run("status")
-    shell.world.slow_down(0.05)
+    shell.world.slow_down(0.03)
     ended = shell.on_terminal("apply", shell.manifest, "implementer")
     assert ended.code == 0
     assert "\x1b[?25l" in ended.out

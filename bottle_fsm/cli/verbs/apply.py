@@ -96,6 +96,7 @@ def _backends(at: Desk, specs: tuple[BottleSpec, ...]) -> dict[str, str]:
             continue
         if picked is None:
             picked = choose(name, at.runtime.host)
-            at.displays.say(f"backend {safe(picked.name)}: {safe(picked.reason)}")
+            if name == "auto":
+                at.displays.say(f"backend auto takes {safe(picked.name)}: {safe(picked.reason)}")
         found[spec.bottle] = picked.name
     return found

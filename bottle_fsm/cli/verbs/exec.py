@@ -14,7 +14,7 @@ from bottle_fsm.cli.target import reach
 @click.command(
     "exec",
     cls=Verb,
-    context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False},
+    context_settings={"allow_interspersed_args": False},
     short_help="Run a command in a bottle; its exit code is passed on.",
 )
 @click.option("-i", "--interactive", is_flag=True, help="Pass standard input on.")
@@ -22,7 +22,7 @@ from bottle_fsm.cli.target import reach
 @click.option("-w", "--workdir", metavar="DIR", help="Where it runs. Default: the workspace.")
 @force_enter_option
 @bottle_argument
-@click.argument("argv", nargs=-1, required=True, metavar="-- COMMAND [ARG]...", type=click.UNPROCESSED)
+@click.argument("argv", nargs=-1, metavar="-- COMMAND [ARG]...", type=click.UNPROCESSED)
 @click.pass_context
 def command(  # noqa: PLR0913 - the options of the verb
     context: click.Context,
@@ -39,6 +39,6 @@ def command(  # noqa: PLR0913 - the options of the verb
 
     The command's exit code is passed on. Our own failures end with 125.
     """
-    words = argv[1:] if argv[0] == "--" else argv
+    words = argv[1:] if argv[:1] == ("--",) else argv
     target = reach(app_of(context), bottle, unready=force)
     return run_inside(target, words, stdin=interactive or tty, tty=tty, workdir=workdir)

@@ -45,12 +45,17 @@ def command(context: click.Context, /, *, bottle: str, role: str | None, tail: i
     return 0
 
 
+def on_terminal() -> bool:
+    """Tell whether a terminal shows what is written."""
+    return sys.stdout.isatty()
+
+
 def _marked(role: str, data: bytes) -> bytes:
     return b"".join(f"{role:<11} | ".encode() + line + b"\n" for line in data.splitlines())
 
 
 def _write(data: bytes) -> None:
-    if sys.stdout.isatty():
+    if on_terminal():
         for line in data.decode(errors="replace").split("\n")[: -1 if data.endswith(b"\n") else None]:
             click.echo(safe(line.rstrip("\r")))
         return

@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bottle_fsm.plan.bottle_plan import BottlePlan, PlannedObject, ProvisionItem
+from bottle_fsm.plan.diff import Operation
+from bottle_fsm.plan.render import changes, render, to_json
+from cli_shell import MANIFEST, Shell
+
+PLAN = BottlePlan(
+    bottle="demo/a",
+    slug="a-1",
+    backend="docker",
+    spec="s",
+    endpoint={"url": "unix:///run/e.sock", "name": ""},
+    guard="pipelock",
+    guard_reason="its image is here",
+    objects=(PlannedObject("agent", "container", "c-a", "agent_up", {}),),
+    policy={
+        "allow": [["api.anthropic.com", 443], ["plain.example", 80]],
+        "ssh": [["git.example.com", 22]],
+        "hosts": {"git.example.com": "10.0.0.7"},
+    },
+    env={"A": "b\x1b[31m"},
+    secrets={"TOKEN": ("api.example",), "KEY": ()},
+    provision=(
+        ProvisionItem("prompt", asked=True, inputs={"text": "äö", "target": "/p"}),
+        ProvisionItem(
+            "skills",
+            asked=True,
+            inputs={"directory": "/s", "skills": [{"name": "review", "files": 2, "bytes": 9}]},
+        ),
+        ProvisionItem("ssh", asked=True, inputs={"hosts": [{"user": "git", "host": "git.example.com", "port": 22}]}),
+        ProvisionItem("git", asked=False, reason="nothing asked"),
+    ),
+    warnings=("mind\nthis",),
+    isolation=("gVisor", "no capabilities"),
+)
+OPERATIONS = [
+    Operation("replace", "agent", "c-a", "manifest changed: image"),
+    Operation("remove", "guard", "c-b", "a duplicate"),
+]
+TEXT = """\
+demo/a: would be revised
+  operations
+    ± replace agent        c-a  (manifest changed: image)
+    - remove  guard        c-b  (a duplicate)
+  backend
+    docker  url=unix:///run/e.sock
+  guard
+    pipelock: its image is here
+  isolation
+    gVisor
+    no capabilities
+  egress
+    allow https://api.anthropic.com:443  (the provider needs it)
+    allow http://plain.example:80
+    allow ssh to git.example.com:22, reachable with any key
+    git.example.com is 10.0.0.7
+    everything else is refused
+  environment
+    A=b\\x1b[31m
+    TOKEN (secret, may go to api.example)
+    KEY (secret, may go nowhere outside)
+  provisioning
+    prompt   4 bytes to /p
+    skills   review (2 files, 9 bytes) to /s
+    ssh      git@git.example.com:22
+    git      skipped: nothing asked
+  warnings
+    mind\\nthis"""
+
+
+@pytest.fixture(name="shell")
+def _shell(tmp_path: Path) -> Shell:
+    return Shell(tmp_path)
+
+
+def test_renders_everything_that_a_person_decides_by() -> None:
+    shown = render(PLAN, OPERATIONS, headline="would be revised", provider_hosts=("api.anthropic.com",))
+    assert shown == TEXT
+
+
+def test_renders_other_items_by_their_parts() -> None:
+    item = ProvisionItem(
+        "git", asked=True, inputs={"mode": "copy", "user": {"name": "Ada"}, "empty": "", "list": [1, 2]}
+    )
+    shown = render(BottlePlan.from_json({**PLAN.to_json(), "provision": [item.to_json()]}), [], headline="x")
+    assert "    git      mode copy, user name=Ada, list 1, 2\n" in shown
+    assert "  operations\n" not in shown
+
+
+def test_tells_changes_from_what_is_adopted() -> None:
+    assert changes(OPERATIONS)
+    assert not changes([Operation("adopt", "agent", "c-a", "found as planned")])
+    value = to_json(PLAN, OPERATIONS)
+    assert value["operations"][0] == {
+        "action": "replace",
+        "role": "agent",
+        "name": "c-a",
+        "cause": "manifest changed: image",
+    }
+    assert BottlePlan.from_json(value["plan"]) == PLAN
+    assert value["digest"] == PLAN.digest
+
+
+# -- the verb ----------------------------------------------------------------------------------------------------------
+
+
+def test_shows_what_would_be_created_and_creates_no_journal(shell: Shell) -> None:
+    ended = shell.run("plan", shell.manifest, "implementer")
+    assert ended.code == 0
+    assert ended.out.startswith("demo/implementer: would be launched\n  operations\n    + create  net-inside ")
+    assert "    allow https://example.org:443\n" in ended.out
+    assert "    COLOUR=blue\n" in ended.out
+    assert "note: this state directory is new: the last part of each name is chosen by apply" in ended.out
+    assert not (shell.state / "root.json").exists()
+    assert not (shell.state / "journal.sqlite3").exists()
+
+
+def test_says_which_hosts_the_provider_needs(shell: Shell) -> None:
+    shell.manifest.write_text(MANIFEST.replace("bottle: dev, prompt", "provider: claude, bottle: dev, prompt"))
+    assert "allow https://api.anthropic.com:443  (the provider needs it)\n" in shell.run("plan", shell.manifest).out
+
+
+def test_names_what_apply_then_makes(shell: Shell) -> None:
+    shell.run("apply", shell.manifest, "reviewer")
+    planned = {o["name"] for o in shell.run("plan", shell.manifest, "implementer", "--json").objects[1]["operations"]}
+    before = {o.name for o in shell.world.objects()}
+    shell.apply()
+    assert {o.name for o in shell.world.objects()} - before == planned
+
+
+@pytest.mark.parametrize(("flag", "changed", "same"), [((), 0, 0), (("--detailed-exitcode",), 2, 0)])
+def test_ends_with_2_on_changes_only_when_asked(shell: Shell, flag: tuple[str, ...], changed: int, same: int) -> None:
+    assert shell.run("plan", shell.manifest, "implementer", *flag).code == changed
+    shell.apply()
+    ended = shell.run("plan", shell.manifest, "implementer", *flag)
+    assert ended.code == same
+    assert ended.out.startswith("demo/implementer: is as the manifest says: nothing to do\n")
+    assert "    = adopt   agent " in ended.out
+
+
+def test_prints_json(shell: Shell) -> None:
+    first, one, two, last = shell.run("plan", shell.manifest, "--json", "--detailed-exitcode").objects
+    assert first["schema"] == "bottle-fsm/1"
+    assert [one["bottle"], two["bottle"]] == ["demo/implementer", "demo/reviewer"]
+    assert one["changes"] is True
+    assert one["plan"]["env"] == {"COLOUR": "blue"}
+    assert (last["outcome"], last["exit_code"]) == ("changes", 2)
+
+
+def test_compares_with_the_world_as_it_is(shell: Shell) -> None:
+    shell.apply()
+    guard = next(o for o in shell.world.objects() if o.labels["bottle-fsm.role"] == "guard")
+    shell.world.stop(guard.id)
+    out = shell.run("plan", shell.manifest, "implementer").out
+    assert out.startswith("demo/implementer: would be repaired\n")
+    assert f"    ~ start   guard        {guard.name}  (exited with code 137)\n" in out
+
+
+def test_finds_what_is_wrong_inside(shell: Shell) -> None:
+    shell.apply()
+    agent = next(o for o in shell.world.objects() if o.labels["bottle-fsm.role"] == "agent")
+    shell.world.put(agent.id, "/usr/local/share/ca-certificates/claude-bottle-mitm.crt", "644 root YQ==")
+    ended = shell.run("plan", shell.manifest, "implementer", "--detailed-exitcode")
+    assert ended.out.startswith("demo/implementer: would be repaired: the agent does not trust the bottle's CA\n")
+    assert ended.code == 2
+
+
+def test_names_the_key_that_changed(shell: Shell) -> None:
+    shell.apply()
+    shell.manifest.write_text(MANIFEST.replace("blue", "red"))
+    out = shell.run("plan", shell.manifest, "implementer").out
+    assert out.startswith("demo/implementer: would be revised: manifest changed: manifest.bottles.dev.env.COLOUR")
+    assert "    ± replace agent " in out
+    assert "(manifest changed: env.COLOUR)" in out
+
+
+def test_sees_an_interrupted_launch_and_a_begun_teardown(shell: Shell) -> None:
+    shell.run("status")
+    shell.goes_wrong("start", "exits", "interceptor")
+    shell.apply("--on-failure", "keep")
+    assert shell.run("plan", shell.manifest, "implementer").out.startswith(
+        "demo/implementer: would be resumed after proxies_up\n"
+    )
+    shell.goes_wrong("remove", "refuse", "guard", times=2)
+    assert shell.run("destroy", "implementer").code == 6
+    assert shell.run("plan", shell.manifest, "implementer").out.startswith(
+        "demo/implementer: its teardown would be finished, then it would be launched\n"
+    )
+
+
+def test_plans_a_launch_again_after_a_teardown(shell: Shell) -> None:
+    shell.apply()
+    shell.run("destroy", "implementer", "--yes")
+    assert "would be launched" in shell.run("plan", shell.manifest, "implementer").out
+
+
+def test_says_when_apply_will_refuse(shell: Shell, tmp_path: Path) -> None:
+    shell.apply()
+    other = tmp_path / "other.yaml"
+    other.write_text(MANIFEST)
+    out = shell.run("plan", other, "implementer", "--backend", "docker").out
+    assert f"note: apply will refuse: this bottle was made from {shell.manifest}; --name gives another name\n" in out
+    assert "note: apply will refuse: this bottle lives on the backend fake; destroy it first\n" in out
+
+
+def test_refuses_a_wrong_manifest_and_says_so_in_json(shell: Shell) -> None:
+    shell.manifest.write_text("version: 2\n")
+    ended = shell.run("plan", shell.manifest, "--json")
+    assert ended.code == 1
+    assert ended.objects[-1]["outcome"] == "manifest"
+    assert len(ended.objects[-1]["error"]["problems"]) == ended.err.count("error: ")
