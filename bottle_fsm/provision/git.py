@@ -30,6 +30,8 @@ _UNPACK: Final = """
 set -e
 tar -xf "$2" -C "$1"
 rm -f "$2"
+# only files are copied, and git wants these even when they are empty
+[ ! -d "$1/.git" ] || mkdir -p "$1/.git/objects" "$1/.git/refs"
 if [ -d "$1/.git" ] && command -v git >/dev/null 2>&1; then
   cd "$1"
   # the index is not copied: it is made from HEAD, and what differs on disk shows as the user's changes

@@ -128,7 +128,7 @@ status() {{ # url: what the proxy said to it
     case $code in *403*|*502*) echo "refused: status $code" ;; *) echo "not refused: status $code" ;; esac
   else
     text=$(wget -O /dev/null -T {_LIMIT} -t 1 "$1" 2>&1) && {{ echo 'not refused'; return; }}
-    case $text in *403*|*502*|*orbidden*|*'Bad Gateway'*) echo 'refused: by the proxy' ;; *) echo "failed: $text" ;; esac
+    case $text in *orbidden*|*'Bad Gateway'*) echo 'refused: by the proxy' ;; *) echo "failed: $text" ;; esac
   fi
 }}
 connect() {{ status "https://$1/"; }}

@@ -177,6 +177,10 @@ def _clone(source: Path, target: Path) -> Path:
     if _git(source, "rev-parse", "--verify", "-q", "HEAD", check=False):
         _git(source, "clone", "-q", "--bare", "--no-local", "--template=", str(source), str(target))
         _git(target, "remote", "remove", "origin")
+        if not _git(source, "symbolic-ref", "-q", "HEAD", check=False):
+            # a clone guesses a branch for a detached HEAD
+            head = _git(source, "rev-parse", "HEAD").decode().strip()
+            _git(target, "update-ref", "--no-deref", "HEAD", head)
     else:
         _git(source, "init", "-q", "--bare", "--template=", str(target))
     _git(target, "config", "core.bare", "false")

@@ -185,15 +185,13 @@ class Sidecars:
 
 def start_sidecars(bench: Bench, image: str, network: str, policy: EgressPolicy) -> Sidecars:
     """Start both in one container, the way the backend does: sealed files, tokens over standard input."""
-    tmpfs = {place: f"mode=0700,uid={SIDECAR_UID},gid={SIDECAR_UID}" for place in (RUN_DIR, files.STATE_DIR)}
+    tmpfs = dict.fromkeys((RUN_DIR, files.STATE_DIR), f"mode=0700,uid={SIDECAR_UID},gid={SIDECAR_UID}")
     container, address = bench.container(
         image, network, Cmd=["sleep", "infinity"], User="65532", HostConfig={"Tmpfs": tmpfs}
     )
     users = {"agent": f"{SIDECAR_UID}:{SIDECAR_UID}", "root": "0:0"}
     bottle = DockerBottle(bench.engine, container, name="sidecars", users=users)  # type: ignore[arg-type]
-    guard = files.guard_files(
-        "builtin", policy, listen="127.0.0.1", scan_token=SCAN_TOKEN, proxy_token=PROXY_TOKEN
-    )
+    guard = files.guard_files("builtin", policy, listen="127.0.0.1", scan_token=SCAN_TOKEN, proxy_token=PROXY_TOKEN)
     inner = files.interceptor_files(policy, listen=address, guard="127.0.0.1")
     for path, data in files.seal({**guard, **inner}).items():
         bottle.copy_in(data, path, owner="root")
@@ -211,4 +209,3 @@ def _detached(engine: Engine, container: str, argv: Sequence[str], *, user: str 
     with engine.guarded("start in test container") as api:
         made = api.exec_create(container, list(argv), user=user)
         api.exec_start(made["Id"], detach=True)
-

@@ -122,9 +122,10 @@ def test_ends_well_after_an_update_that_was_killed_half_way(
     assert verified(fresh, certificate) == (True, True)
     assert verified(fresh, old) == (False, False)
     # the public roots are all there again, in both forms
-    assert fresh.exec(["sh", "-c", "ls /etc/ssl/certs/*.0 | wc -l"]).text == fresh.exec(
-        ["sh", "-c", f"grep -c BEGIN {CA_BUNDLE_PATH}"]
-    ).text
+    assert (
+        fresh.exec(["sh", "-c", "ls /etc/ssl/certs/*.0 | wc -l"]).text
+        == fresh.exec(["sh", "-c", f"grep -c BEGIN {CA_BUNDLE_PATH}"]).text
+    )
 
 
 @pytest.mark.parametrize(
@@ -181,8 +182,7 @@ def test_gives_a_jdk_the_certificate(fresh: DockerBottle, certificate: bytes) ->
     deleted, imported = fresh.read_file("/var/keytool.log").decode().splitlines()
     assert deleted.startswith("-delete -cacerts")
     assert imported == (
-        "-importcert -cacerts -storepass changeit -noprompt -alias claude-bottle-mitm "
-        f"-file {CA_CERT_PATH}"
+        f"-importcert -cacerts -storepass changeit -noprompt -alias claude-bottle-mitm -file {CA_CERT_PATH}"
     )
 
 
@@ -195,7 +195,7 @@ def test_waits_for_another_that_works_on_the_store(fresh: DockerBottle, certific
 
 @pytest.mark.parametrize("text", [b"", b"no certificate", b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----"])
 def test_refuses_what_is_not_one_certificate(fresh: DockerBottle, text: bytes) -> None:
-    with pytest.raises(ProvisionError, match="expected one PEM|not a PEM"):
+    with pytest.raises(ProvisionError, match=r"expected one PEM|not a PEM"):
         ca.trust(fresh, text, RecordedSteps())
 
 
