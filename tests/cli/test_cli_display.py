@@ -194,7 +194,6 @@ def test_draws_a_row_for_each_bottle_until_it_is_ready() -> None:
     with live.aside():
         screen.write("[question]")
     live.note("a signal\x07 came")
-    assert console.render_str("") is not None
     live.event(replace(EVENT, dest="provisioned"))
     live.close()
     shown = screen.getvalue()
