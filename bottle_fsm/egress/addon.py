@@ -55,7 +55,7 @@ class EgressAddon:
 
     def http_connect(self, flow: http.HTTPFlow) -> None:
         """Decide about a CONNECT."""
-        flow.response = refusals.undecided()
+        flow.response = refusals.undecided(flow.request)
         client, request = flow.client_conn, flow.request
         self._clear.forget(client.id)
         decision = self._ready() or verdict.connect_verdict(
@@ -64,7 +64,7 @@ class EgressAddon:
         outcome = Outcome.of(decision)
         if not decision.allow:
             self._egress.log.write(flow, outcome)
-            flow.response = outcome.response(request.host)
+            flow.response = outcome.response(request)
             return
         host = normalise_host(request.host)
         rule = self._egress.policy.match(host, request.port)
@@ -92,7 +92,7 @@ class EgressAddon:
 
     async def requestheaders(self, flow: http.HTTPFlow) -> None:
         """Decide about a request's head: form, host, then the guard about URL and headers. The body comes after."""
-        flow.response = refusals.undecided()
+        flow.response = refusals.undecided(flow.request)
         flow.metadata.pop(UNDECIDED, None)
         flow.metadata[refusals.STARTED] = time.monotonic()
         outcome = await self._judge_head(flow)
@@ -100,14 +100,14 @@ class EgressAddon:
             flow.metadata[UNDECIDED] = outcome.rule
             return
         flow.request.headers.pop("expect", None)
-        flow.response = outcome.response(flow.request.host)
+        flow.response = outcome.response(flow.request)
         self._egress.log.write(flow, outcome)
 
     async def request(self, flow: http.HTTPFlow) -> None:
         """Decide about the whole request; only here a refusal is ever taken back."""
         rule = flow.metadata.get(UNDECIDED)
         if flow.response is None:
-            flow.response = refusals.undecided()
+            flow.response = refusals.undecided(flow.request)
         if rule is None:
             return
         outcome = await self._judge_body(flow, rule)
@@ -116,7 +116,7 @@ class EgressAddon:
             self._send_by_guard(flow)
             flow.response = None
         else:
-            flow.response = outcome.response(flow.request.host)
+            flow.response = outcome.response(flow.request)
 
     def responseheaders(self, flow: http.HTTPFlow) -> None:
         """Stream every response, so that its size costs no memory."""
@@ -208,16 +208,16 @@ class EgressAddon:
 
     # --- what the bounded HTTP layer has to refuse -----------------------------------------------------------------
 
-    def undecided(self) -> http.Response:
+    def undecided(self, flow: http.HTTPFlow) -> http.Response:
         """Return the answer when deciding itself failed."""
-        return refusals.undecided()
+        return refusals.undecided(flow.request)
 
     def body_too_large(self, flow: http.HTTPFlow) -> http.Response:
         """Return and record the answer to a body above the limit."""
         rule = str(flow.metadata.pop(UNDECIDED, ""))
         outcome = Outcome(allow=False, status=413, rule=rule, reason="body_too_large")
         self._egress.log.write(flow, outcome)
-        return outcome.response(flow.request.host)
+        return outcome.response(flow.request)
 
     def upstream_failed(self, flow: http.HTTPFlow, message: str) -> http.Response:
         """Return and record the answer when the guard let no connection be made."""
@@ -226,7 +226,7 @@ class EgressAddon:
         reason = "guard_refused_tunnel" if refused else "upstream_unreachable"
         outcome = Outcome(allow=False, status=403 if refused else 502, rule=rule, reason=reason, by="guard")
         self._egress.log.write(flow, outcome)
-        return outcome.response(flow.request.host)
+        return outcome.response(flow.request)
 
     # --- doors that lead nowhere: no layer for them is ever built, and if one were, nothing passes it --------------
 

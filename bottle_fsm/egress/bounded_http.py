@@ -36,7 +36,7 @@ BUDGET: Final = 8 * MAX_BODY
 class Refuser(Protocol):
     """Makes and records the refusals that the layer itself has to give."""
 
-    def undecided(self) -> http.Response:
+    def undecided(self, flow: http.HTTPFlow) -> http.Response:
         """Return the answer when deciding itself failed."""
 
     def body_too_large(self, flow: http.HTTPFlow) -> http.Response:
@@ -112,7 +112,7 @@ class BoundedStream(HttpStream):  # type: ignore[misc]  # mitmproxy lives in the
 
     def _answer_early(self) -> layer.CommandGenerator[None]:
         if self.flow.response is None:
-            self.flow.response = self.refuser.undecided()
+            self.flow.response = self.refuser.undecided(self.flow)
         if not self.flow.request.is_http2:
             self.flow.response.headers["Connection"] = "close"
         self.client_state = self.state_discard

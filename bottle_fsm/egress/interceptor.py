@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from mitmproxy.addons.errorcheck import ErrorCheck
 from mitmproxy.addons.proxyserver import Proxyserver
@@ -64,6 +64,19 @@ class _ErrorLines(logging.Handler):
         self._lines.write("log", level=record.levelname, logger=record.name, line=record.lineno, exception=kind)
 
 
+class _WhenRunning:
+    """Lets relay and health answer only when mitmproxy listens: who sees health can use the proxy."""
+
+    name = "bottlerunning"
+
+    def __init__(self, servers: list[asyncio.Server]) -> None:
+        self._servers = servers
+
+    async def running(self) -> None:
+        for server in self._servers:
+            await server.start_serving()
+
+
 class Interceptor:
     """One interceptor: mitmproxy with our addons, the relay and the health answer, in one loop."""
 
@@ -87,6 +100,7 @@ class Interceptor:
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, master.shutdown)
         servers = await self._side_servers()
+        master.addons.add(_WhenRunning(servers))
         self._lines.write("startup", ca_sha256=self._ca_sha256, policy=self._settings.policy.digest())
         try:
             await master.run()
@@ -122,9 +136,10 @@ class Interceptor:
         settings = self._settings
         relay = Relay(settings.policy, settings.guard, self._tokens, self._lines, caps=settings.relay_caps)
         health = HealthServer(settings.guard, self.health)
+        bound: dict[str, Any] = {"limit": wire.MAX_HEAD, "start_serving": False}
         return [
-            await asyncio.start_server(relay.serve, settings.relay.host, settings.relay.port, limit=wire.MAX_HEAD),
-            await asyncio.start_server(health.serve, settings.health.host, settings.health.port, limit=wire.MAX_HEAD),
+            await asyncio.start_server(relay.serve, settings.relay.host, settings.relay.port, **bound),
+            await asyncio.start_server(health.serve, settings.health.host, settings.health.port, **bound),
         ]
 
 

@@ -50,17 +50,17 @@ class Outcome:
             return "answer"
         return "error" if self.status >= 500 else "deny"  # noqa: PLR2004 - 5xx: nobody decided
 
-    def response(self, host: str) -> http.Response:
-        """Return the answer to the agent."""
+    def response(self, request: http.Request) -> http.Response:
+        """Return the answer to the agent's request."""
         refused = {
             "error": "egress_refused",
-            "host": host[:255],
+            "host": request.host[:255],
             "rule": self.rule,
             "reason": self.reason,
             "by": self.by,
             "findings": list(self.findings),
         }
-        return json_response(self.status, self.body if self.body is not None else refused)
+        return json_response(request, self.status, self.body if self.body is not None else refused)
 
 
 class DecisionLog:
@@ -87,6 +87,7 @@ class DecisionLog:
             by=outcome.by,
             findings=list(outcome.findings),
             status=outcome.status,
+            bytes=len(request.raw_content or b""),
             ms=round((time.monotonic() - started) * 1000, 1) if started else 0.0,
         )
 
@@ -98,11 +99,12 @@ class DecisionLog:
         )
 
 
-def undecided() -> http.Response:
+def undecided(request: http.Request) -> http.Response:
     """Return the refusal that stands until a decision is made; the agent sees it when deciding failed."""
-    return json_response(403, {"error": "egress_refused", "reason": "internal_error"})
+    return json_response(request, 403, {"error": "egress_refused", "reason": "internal_error"})
 
 
-def json_response(status: int, value: dict[str, Any]) -> http.Response:
-    """Return a JSON response."""
-    return http.Response.make(status, json.dumps(value).encode(), {"Content-Type": "application/json"})
+def json_response(request: http.Request, status: int, value: dict[str, Any]) -> http.Response:
+    """Return a JSON response; to HEAD one without a body, which would be taken for the next answer."""
+    body = b"" if request.method.upper() == "HEAD" else json.dumps(value).encode()
+    return http.Response.make(status, body, {"Content-Type": "application/json"})

@@ -89,10 +89,10 @@ class Relay:
         if head is None:
             record |= {"reason": "client_silent"}
             return
-        host, port, rule = self._admit(head, record)
+        target, rule, token = self._admit(head, record)
         self._open += 1
         try:
-            server = await self._through_guard(host, port, rule)
+            server = await self._through_guard(target, rule, token)
         except BaseException:
             self._open -= 1
             raise
@@ -108,7 +108,7 @@ class Relay:
             record |= {"sent": tally.sent, "received": tally.received}
             await wire.close_writer(server[1])
 
-    def _admit(self, head: wire.Head, record: dict[str, Any]) -> tuple[str, int, str]:
+    def _admit(self, head: wire.Head, record: dict[str, Any]) -> tuple[str, str, str]:
         method, target, _ = head.start
         if method != "CONNECT":
             raise _RefusedError(405, "", "only_connect_is_served")
@@ -119,25 +119,22 @@ class Relay:
             raise _RefusedError(403, "", "host_not_a_name") from None
         record |= {"host": host, "port": port}
         decision = verdict.relay_verdict(self._policy, host, port)
-        if self._tokens.get() is None:
+        tokens = self._tokens.get()
+        if tokens is None:
             raise _RefusedError(403, "", "not_ready")
         if not decision.allow:
             raise _RefusedError(403, decision.rule, decision.reason)
         if self._open >= self._caps.max_connections:
             raise _RefusedError(503, decision.rule, "too_many_connections")
-        return host, port, decision.rule
+        return f"{host}:{port}", decision.rule, tokens.proxy
 
-    async def _through_guard(self, host: str, port: int, rule: str) -> pump.Stream:
-        tokens = self._tokens.get()
-        if tokens is None:
-            raise _RefusedError(403, rule, "not_ready")
+    async def _through_guard(self, target: str, rule: str, token: str) -> pump.Stream:
         try:
             async with asyncio.timeout(GUARD_TIMEOUT):
                 server = await asyncio.open_connection(self._guard.host, self._guard.port, limit=wire.MAX_HEAD)
         except (OSError, TimeoutError):
             raise _RefusedError(502, rule, "guard_unreachable") from None
-        where = f"{host}:{port}"
-        request = f"CONNECT {where} HTTP/1.1\r\nHost: {where}\r\nProxy-Authorization: Bearer {tokens.proxy}\r\n\r\n"
+        request = f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\nProxy-Authorization: Bearer {token}\r\n\r\n"
         try:
             async with asyncio.timeout(GUARD_TIMEOUT):
                 server[1].write(request.encode("ascii"))

@@ -17,6 +17,8 @@ from bottle_fsm.egress import wire
 CONNECT_TIMEOUT: Final = 2.0
 ANSWER_TIMEOUT: Final = 8.0
 MAX_IDLE: Final = 8
+MAX_AT_ONCE: Final = 32
+"""Fewer than the connections that a guard takes; more questions wait their turn."""
 CHUNK: Final = 256 * 1024
 OVERLAP: Final = 4096
 """Long texts are asked about in parts that overlap, so that no token is cut in two."""
@@ -46,6 +48,7 @@ class ScanClient:
         self._port = port
         self._agent = agent
         self._idle: list[Connection] = []
+        self._turns = asyncio.Semaphore(MAX_AT_ONCE)
 
     async def url(self, url: str, token: str) -> Answer:
         """Ask about a URL."""
@@ -70,7 +73,7 @@ class ScanClient:
         }
         body = json.dumps(question, ensure_ascii=False).encode("utf-8", "replace")
         try:
-            async with asyncio.timeout(ANSWER_TIMEOUT):
+            async with self._turns, asyncio.timeout(ANSWER_TIMEOUT):
                 status, answer = await self._exchange(body, token)
         except TimeoutError:
             return Answer(allow=False, failure="guard_timeout")

@@ -9,10 +9,22 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from egress_proc.egress_sidecars import GATE_HOST, GUARD_PORT, RELAY_PORT, SCAN_PORT, Answer, Stack, World, read_answer
+from egress_proc.egress_sidecars import (
+    GATE_HOST,
+    GUARD_PORT,
+    RELAY_PORT,
+    ROOT,
+    SCAN_PORT,
+    Answer,
+    Stack,
+    World,
+    read_answer,
+    run_to_end,
+)
 
 CUT = b"<cut>"
 HOOKS = [
@@ -123,6 +135,11 @@ def test_lets_nothing_pass_when_mitmproxy_chooses_its_layers_itself(fresh: Stack
             sock.sendall(b"\x00\x01\x02 raw bytes")
             assert sock.recv(100) == b""
     assert (world.allowed.connections, world.plain.connections) == connections
+
+
+def test_closes_the_doors_that_no_layer_leads_to(sidecar_venv: Path) -> None:
+    done = run_to_end("egress_proc.egress_last_hooks", env={"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"})
+    assert (done.returncode, done.stdout) == (0, "closed"), done.stderr
 
 
 class FakeGuard:

@@ -431,6 +431,26 @@ def test_answers_a_refused_upload_before_the_body_and_then_cuts_it(stack: Stack)
             send_for_long(sock)
 
 
+def test_answers_a_refused_head_without_a_body_and_keeps_the_connection_in_step(stack: Stack) -> None:
+    with stack.tunnel("allowed.test:443") as sock:
+        sock.sendall(b"HEAD / HTTP/1.1\r\nHost: evil.test\r\n\r\n")
+        refused = read_answer(sock)
+        sock.sendall(b"GET /after HTTP/1.1\r\nHost: allowed.test\r\n\r\n")
+        served = read_answer(sock)
+    assert refused is not None
+    assert served is not None
+    assert (refused.status, refused.body) == (403, b"")
+    assert (served.status, served.body) == (200, b"hello from the server")
+
+
+def test_serves_many_agents_connections_at_once(stack: Stack, world: World) -> None:
+    before = len(world.allowed.requests)
+    urls = [f"https://allowed.test/many/{number}" for number in range(60)]
+    done = stack.curl("--http1.1", "--parallel", "--parallel-immediate", "--parallel-max", "60", "-f", *urls)
+    assert done.returncode == 0, done.stderr
+    assert len(world.allowed.requests) == before + 60
+
+
 def test_tells_an_upload_with_expect_that_it_is_refused(stack: Stack) -> None:
     head = "POST / HTTP/1.1\r\nHost: evil.test\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"
     answer = stack.https("allowed.test:443", head)
