@@ -21,7 +21,7 @@ from bottle_fsm.model import Json
 from bottle_fsm.places import CA_BUNDLE_PATH, CA_CERT_PATH
 from bottle_fsm.provision.environment import agent_environment
 from bottle_fsm.provision.shell import TIMEOUT, checked
-from bottle_fsm.provision.trust_scripts import ACT, HOME_ACT, LOOK
+from bottle_fsm.provision.trust_scripts import ACT, FILE_MARK, HOME_ACT, LOOK
 from bottle_fsm.steps import Step, Steps
 
 STEP: Final = "trust_store"
@@ -97,23 +97,24 @@ def _ensure(bottle: Bottle, pem: str, step: Step, *, timeout: float) -> None:
 
 
 def _look(bottle: Bottle, pem: str) -> Json:
-    """Ask the bottle what its stores hold: one exec for the small questions, one read of the bundle."""
-    result = checked(bottle, LOOK, " ".join(_NAMES), what=PLACE, user="root")
-    answers = dict(line.split("=", 1) for line in result.text.splitlines() if "=" in line)
-    try:
-        bundle = bottle.read_file(CA_BUNDLE_PATH)
-        present = bottle.read_file(CA_CERT_PATH)
-    except ProvisionError:
-        bundle, present = b"", b""
-    wanted = ssl.PEM_cert_to_DER_cert(pem)
+    """Ask the bottle what its stores hold, in one exec."""
+    said = checked(bottle, LOOK, " ".join(_NAMES), what=PLACE, user="root").stdout
+    head, present, bundle = said.split(f"{FILE_MARK}\n".encode())
+    answers = dict(line.split("=", 1) for line in head.decode(errors="replace").splitlines() if "=" in line)
+    wanted = _body(pem.encode())
     return {
         "family": answers.get("family", "none"),
         "stamp": answers.get("stamp", ""),
         "capath": answers.get("capath", ""),
         "file": present == pem.encode(),
-        "bundle": any(wanted == ssl.PEM_cert_to_DER_cert(b.decode("ascii")) for b in _PEM.findall(bundle)),
+        "bundle": wanted in map(_body, _PEM.findall(bundle)),
         "environment": {name: answers[f"env.{name}"] for name in _NAMES if f"env.{name}" in answers},
     }
+
+
+def _body(block: bytes) -> bytes:
+    """Return a PEM block without its line ends, which differ from tool to tool."""
+    return b"".join(block.split())
 
 
 def _stamp(pem: str, seen: Json) -> str:

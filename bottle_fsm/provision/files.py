@@ -1,8 +1,9 @@
-"""Put single files of the agent's home in place, looking before writing, and keep what the agent wrote itself."""
+"""Put files of the agent's home in place, looking before writing, and keep what the agent wrote itself."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,13 +24,21 @@ for file; do
   else echo '- - -'; fi
 done
 """
-_PARENT: Final = """
-umask 077
-mkdir -p "$(dirname "$1")"
-# a link in the file's place would be followed by nobody, but hide what is really read
-[ ! -L "$1" ] || rm -f "$1"
-"""
 _SAVE: Final = 'umask 077; mkdir -p "$2" && cp -p "$1" "$2/$(basename "$1").$3"'
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One file of the agent's as it shall be."""
+
+    path: str
+    content: bytes
+    mode: int
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the content."""
+        return sha256(self.content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,52 +54,49 @@ class Seen:
         """Whether there is a plain file at all."""
         return self.digest != "-"
 
+    def matches(self, wanted: Wanted) -> bool:
+        """Tell whether a file is exactly as wanted: content, mode, and the agent's own."""
+        return self == Seen(f"{wanted.mode:o}", str(AGENT_UID), wanted.digest)
+
 
 def sha256(content: bytes) -> str:
     """Return the SHA-256 hex digest of bytes."""
     return hashlib.sha256(content).hexdigest()
 
 
-def look(bottle: Bottle, *paths: str, what: str) -> list[Seen]:
-    """Return what lies at each path, in one exec."""
-    result = checked(bottle, _LOOK, *paths, what=what)
-    return [Seen(*line.split(" ")) for line in result.text.splitlines()]
+def look(bottle: Bottle, wanted: Sequence[Wanted], *, what: str) -> dict[str, Seen]:
+    """Return what lies at the path of each wanted file, in one exec."""
+    result = checked(bottle, _LOOK, *(file.path for file in wanted), what=what)
+    lines = result.text.splitlines()
+    return {file.path: Seen(*line.split(" ")) for file, line in zip(wanted, lines, strict=True)}
 
 
-def is_ours(seen: Seen, content: bytes, mode: int) -> bool:
-    """Tell whether a file is exactly as wanted: content, mode, and the agent's own."""
-    return seen == Seen(f"{mode:o}", str(AGENT_UID), sha256(content))
+def put(bottle: Bottle, wanted: Sequence[Wanted], seen: Mapping[str, Seen]) -> list[str]:
+    """Write every file that is not as wanted, and return the paths of those."""
+    changed = [file for file in wanted if not seen[file.path].matches(file)]
+    for file in changed:
+        bottle.copy_in(file.content, file.path, mode=file.mode, owner="agent")
+    return [file.path for file in changed]
 
 
-def ensure(  # noqa: PLR0913 - a file: where, what, how, and what was there last
-    bottle: Bottle, path: str, content: bytes, *, mode: int, what: str, last: str = ""
-) -> bool:
-    """Make a file of the agent's hold exactly this; return whether anything had to be done.
-
-    A file that is neither as wanted nor as we left it (`last`, its digest) is kept in `SAVED_DIR` before it is
-    replaced: the agent may have written into it.
-    """
-    seen = look(bottle, path, what=what)[0]
-    if is_ours(seen, content, mode):
-        return False
-    if seen.present and last and seen.digest not in {last, sha256(content)}:
-        checked(bottle, _SAVE, path, SAVED_DIR, seen.digest[:8], what=what)
-    checked(bottle, _PARENT, path, what=what)
-    bottle.copy_in(content, path, mode=mode, owner="agent")
-    return True
+def save(bottle: Bottle, path: str, seen: Seen, *, what: str) -> None:
+    """Keep a copy of a file that is to be replaced."""
+    checked(bottle, _SAVE, path, SAVED_DIR, seen.digest[:8], what=what)
 
 
-def require(bottle: Bottle, path: str, content: bytes, *, mode: int, what: str) -> None:
-    """Look whether a file of the agent's holds exactly this.
+def require(bottle: Bottle, wanted: Sequence[Wanted], *, what: str) -> None:
+    """Look whether every file is as wanted.
 
     Raises:
-        ProvisionError: it does not; the message says what differs, not what the file holds.
+        ProvisionError: one is not; the message says what differs, not what the file holds.
     """
-    seen = look(bottle, path, what=what)[0]
-    if is_ours(seen, content, mode):
-        return
-    if not seen.present:
-        raise ProvisionError(f"{path} is not there", place=what)
-    if seen.digest != sha256(content):
-        raise ProvisionError(f"{path} holds something else", place=what)
-    raise ProvisionError(f"{path} has mode {seen.mode} and owner {seen.owner}", place=what)
+    found = look(bottle, wanted, what=what)
+    for file in wanted:
+        seen = found[file.path]
+        if seen.matches(file):
+            continue
+        if not seen.present:
+            raise ProvisionError(f"{file.path} is not there", place=what)
+        if seen.digest != file.digest:
+            raise ProvisionError(f"{file.path} holds something else", place=what)
+        raise ProvisionError(f"{file.path} has mode {seen.mode} and owner {seen.owner}", place=what)

@@ -16,7 +16,7 @@ from bottle_fsm.errors import DecisionNeededError, ProvisionError
 from bottle_fsm.model import Json, canonical
 from bottle_fsm.places import AGENT_HOME
 from bottle_fsm.plan.bottle_plan import ProvisionItem
-from bottle_fsm.provision.shell import checked
+from bottle_fsm.provision.shell import checked, shell
 from bottle_fsm.provision.workspace import pack, survey
 from bottle_fsm.steps import Step, Steps
 
@@ -25,7 +25,7 @@ MARK: Final = "/var/lib/bottle/workspace.json"
 _INCOMING: Final = f"{AGENT_HOME}/.bottle/workspace.tar"
 _UNPACK_SECONDS: Final = 600.0
 
-_PREPARE: Final = 'umask 077; mkdir -p "$(dirname "$1")"'
+_READ_MARK: Final = f"cat {MARK} 2>/dev/null"
 _UNPACK: Final = """
 set -e
 tar -xf "$2" -C "$1"
@@ -97,8 +97,8 @@ class GitProvisioner:
 def read_mark(bottle: Bottle) -> Json:
     """Return the completion mark; an empty object when no copy was ever begun."""
     try:
-        value = json.loads(bottle.read_file(MARK))
-    except (ProvisionError, ValueError):
+        value = json.loads(shell(bottle, _READ_MARK, user="root").stdout)
+    except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
 
@@ -120,7 +120,6 @@ def _fill(bottle: Bottle, inputs: Json, steps: Steps) -> Json:
             )
         counted = {"sha256": digest, "kind": found.kind, "files": len(found.files), "bytes": found.size}
         _write_mark(bottle, {"state": "begun", **counted})
-        checked(bottle, _PREPARE, _INCOMING, what="workspace")
         bottle.copy_in(Path(scratch.name), _INCOMING, mode=0o600, owner="agent")
     checked(bottle, _UNPACK, inputs["target"], _INCOMING, what="workspace", timeout=_UNPACK_SECONDS)
     _write_mark(bottle, {"state": "complete", **counted})

@@ -50,7 +50,7 @@ class SkillsProvisioner:
         for name in removed:
             checked(bottle, _REMOVE, directory, name, what=f"skill {name}")
         digests = {skill["name"]: skill["sha256"] for skill in wanted}
-        write_note(bottle, NOTE, {"directory": directory, "skills": digests})
+        write_note(bottle, NOTE, {"directory": directory, "skills": digests}, before=note)
         step.evidence("skills", {"sha256": digests, "changed": changed, "removed": removed})
 
     def verify(self, bottle: Bottle, item: ProvisionItem) -> None:

@@ -28,7 +28,7 @@ command -v ssh-agent >/dev/null && command -v ssh-add >/dev/null && command -v f
 exec 9<{AGENT_HOME}
 flock 9
 ssh-add -l >/dev/null 2>&1
-[ $? -eq {NO_AGENT} ] || exit 0
+[ $? -eq {NO_AGENT} ] || {{ echo running; ssh-add -l; exit 0; }}
 # the socket of an ssh-agent that is gone would keep the next one from starting
 rm -f "$SSH_AUTH_SOCK"
 ssh-agent -a "$SSH_AUTH_SOCK" >/dev/null 9<&- || exit 1
@@ -62,14 +62,15 @@ exit $code
 """
 
 
-def ensure_running(bottle: Bottle) -> bool:
-    """Start the ssh-agent unless it answers; return whether it was started.
+def ensure_running(bottle: Bottle) -> tuple[bool, set[str]]:
+    """Start the ssh-agent unless it answers; return whether it was started, and the fingerprints that it holds.
 
     Raises:
         ProvisionError: it does not start, or the image lacks it.
     """
     hint = f"The image needs openssh-client and flock, and {RUN_DIR} must be writable by the agent"
-    return checked(bottle, _START, what=WHAT, hint=hint).text == "started"
+    said = checked(bottle, _START, what=WHAT, hint=hint).text
+    return said.startswith("started"), set(_FINGERPRINT.findall(said))
 
 
 def fingerprints(bottle: Bottle) -> set[str] | None:

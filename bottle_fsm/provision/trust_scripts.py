@@ -12,6 +12,7 @@ from bottle_fsm.places import CA_BUNDLE_PATH, CA_CERT_PATH
 
 DONE: Final = "/usr/local/share/ca-certificates/.claude-bottle-mitm.done"
 """Written last: the store was rebuilt to its end for the certificate and variables that this mark was made from."""
+FILE_MARK: Final = "@@bottle-file"
 BEGIN: Final = "# bottle-fsm begin"
 END: Final = "# bottle-fsm end"
 
@@ -37,8 +38,13 @@ for name in $1; do
   eval "value=\\${{$name-}}"
   [ -z "$value" ] || printf 'env.%s=%s\\n' "$name" "$value"
 done
+for file in {CA_CERT_PATH} {CA_BUNDLE_PATH}; do
+  echo '{FILE_MARK}'
+  cat "$file" 2>/dev/null
+done
 """
-"""Run as root. `$1`: names of variables. Prints `key=value` lines."""
+"""Run as root. `$1`: names of variables. Prints `key=value` lines, then the certificate and the bundle, each after a
+line that is `FILE_MARK`."""
 
 ACT: Final = f"""
 set -eu
