@@ -1,4 +1,4 @@
-"""The log: one line for each committed event, written after the commit, with its sequence. The only importer of structlog.
+"""The log: a line for each committed event, written after the commit. The only importer of structlog.
 
 The journal is the truth; a log line repeats a part of it for people and log collectors. Not its duty: evidence, which
 can be large; `bottle-fsm audit` shows it.
@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, TextIO
 import structlog
 
 from bottle_fsm.errors import UsageError
+from bottle_fsm.findings import CA, ca_fingerprint
 from bottle_fsm.model import Event, Json
 from bottle_fsm.safetext import safe
 from bottle_fsm.store import kinds
@@ -80,6 +81,7 @@ def fields_of(event: Event) -> Json:
         "cause": event.cause,
         "error": event.error,
         "duration": event.duration,
+        CA: ca_fingerprint(event),
         "resources": [f"{r['kind']} {r['name']} {r['state']}" for r in event.resources],
         "run": event.run,
         "hash": event.hash,

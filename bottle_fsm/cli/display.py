@@ -82,9 +82,16 @@ class PlainLines:
 class EventsOnly:
     """Hands events to a function, such as a log, and shows nothing else."""
 
-    def __init__(self, write: Callable[[Event], None], close: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        write: Callable[[Event], None],
+        close: Callable[[], None] = lambda: None,
+        *,
+        note: Callable[[str], None] = lambda _text: None,
+    ) -> None:
         self._write = write
         self._close = close
+        self._note = note
 
     def event(self, event: Event) -> None:
         """Hand the event on."""
@@ -97,7 +104,8 @@ class EventsOnly:
         """Show nothing."""
 
     def note(self, text: str) -> None:
-        """Show nothing."""
+        """Hand the line on."""
+        self._note(text)
 
     def aside(self) -> AbstractContextManager[object]:
         """Nothing to make room for."""

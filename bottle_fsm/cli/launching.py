@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import signal
 import sys
@@ -17,9 +19,10 @@ from bottle_fsm.cli.display import Display, Displays, EventsOnly, PlainLines
 from bottle_fsm.cli.ending import Ending
 from bottle_fsm.cli.live import LiveTable
 from bottle_fsm.cli.report import Report
-from bottle_fsm.cli.story import Line, Story, ca_fingerprint, colons
+from bottle_fsm.cli.story import Line, Story, colons
 from bottle_fsm.cli.terminal import Terminal
-from bottle_fsm.log import EventLog, open_log_file
+from bottle_fsm.findings import ca_fingerprint
+from bottle_fsm.log import EventLog, Style, open_log_file
 from bottle_fsm.model import Event, Host
 from bottle_fsm.runner.many import exit_code, run_many
 from bottle_fsm.runner.registry import load_definition
@@ -118,9 +121,17 @@ def _displays(app: App, report: Report, bottles: Sequence[str]) -> list[Display]
     if app.log == "text":
         found.append(_for_people(report, bottles))
     else:
-        style: Final = "json" if app.log == "json" else "console"
-        found.append(EventsOnly(EventLog(sys.stderr, style=style, colors=sys.stderr.isatty()).write))
+        found.append(_log_lines("json" if app.log == "json" else "console"))
     return found
+
+
+def _log_lines(style: Style) -> Display:
+    def note(text: str) -> None:
+        line = json.dumps({"event": "note", "text": text}) if style == "json" else text
+        with contextlib.suppress(OSError):
+            os.write(2, f"{line}\n".encode())
+
+    return EventsOnly(EventLog(sys.stderr, style=style, colors=sys.stderr.isatty()).write, note=note)
 
 
 def _for_people(report: Report, bottles: Sequence[str]) -> Display:

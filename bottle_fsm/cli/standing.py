@@ -9,6 +9,7 @@ from typing import Final
 
 from bottle_fsm.cli.app import SCHEMA
 from bottle_fsm.cli.story import colons
+from bottle_fsm.findings import CA
 from bottle_fsm.model import Json
 from bottle_fsm.safetext import safe, safe_block
 from bottle_fsm.store.lock import boot_id, is_held
@@ -73,7 +74,7 @@ def standing_of(directory: Path, record: BottleRecord) -> Standing:
 
 def ca_of(record: BottleRecord) -> str:
     """Return the recorded fingerprint of the bottle's CA; empty when there is none."""
-    return str(record.facts.get("ca_sha256") or record.evidence.get("ca_sha256") or "")
+    return str(record.facts.get(CA) or record.evidence.get(CA) or "")
 
 
 def table(standings: Sequence[Standing]) -> str:

@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from bottle_fsm.findings import PLAN, SELFTEST, TRUST_MATRIX, ca_fingerprint, rows
 from bottle_fsm.model import Event, Json
 from bottle_fsm.safetext import safe, safe_block
 from bottle_fsm.store import kinds
 
 Tone = Literal["plain", "good", "bad", "quiet"]
 _MENDING: Final = frozenset({"repair", "revise"})
-_TABLES: Final = {"trust_matrix": ("trust", "tool"), "selftest": ("self-test", "probe")}
+_TABLES: Final = {TRUST_MATRIX: ("trust", "tool"), SELFTEST: ("self-test", "probe")}
 _HIDDEN: Final = frozenset({"ok", "remedy"})
 
 
@@ -103,29 +104,29 @@ class Story:
     def _undo_failed(self, event: Event) -> list[Line]:
         return [Line(f"undoing {safe(event.trigger)} failed: {safe_block(event.cause)}", "bad")]
 
+    @staticmethod
+    def _planned(plan: Any) -> list[Line]:
+        """Tell of a plan what nobody should have to ask for: who guards, and what to know before saying yes."""
+        if not isinstance(plan, dict):
+            return []
+        guard = Line(f"    guard {safe(plan['guard'])}: {safe(plan['guard_reason'])}", "quiet")
+        return [guard, *(Line(f"    warning: {safe(text)}", "bad") for text in plan["warnings"])]
+
     # -- findings ----------------------------------------------------------------------------------------------------
 
     def _findings(self, event: Event) -> list[Line]:
-        lines = []
+        lines = self._planned(event.evidence.get(PLAN))
         found = ca_fingerprint(event)
         if found and self._fingerprints.get(event.bottle) != found:
             self._fingerprints[event.bottle] = found
             lines.append(Line(f"CA SHA-256 fingerprint: {colons(found)}"))
         for name, (title, first) in _TABLES.items():
-            rows = event.evidence.get(name)
-            known = [r for r in rows if isinstance(r, dict)] if isinstance(rows, list) else []
+            known = rows(event, name)
             results = [(r.get(first), r.get("ok")) for r in known]
             if known and self._results.get((event.bottle, name)) != results:
                 self._results[event.bottle, name] = results
                 lines += table(title, first, known)
         return lines
-
-
-def ca_fingerprint(event: Event) -> str:
-    """Return the CA's fingerprint that an event records; empty when it records none."""
-    facts = event.evidence.get("facts")
-    found = event.evidence.get("ca_sha256") or (facts.get("ca_sha256") if isinstance(facts, dict) else "")
-    return found if isinstance(found, str) else ""
 
 
 def colons(fingerprint: str) -> str:
@@ -139,14 +140,14 @@ def seconds(duration: float) -> str:
     return f"{duration:.2f} s"
 
 
-def table(title: str, first: str, rows: Sequence[Json]) -> list[Line]:
+def table(title: str, first: str, found: Sequence[Json]) -> list[Line]:
     """Return a line for each row of findings, in columns; a row that is not ok says so and how to mend it."""
-    columns = [first, *(k for r in rows for k in r if k != first and k not in _HIDDEN)]
-    columns = [c for c in dict.fromkeys(columns) if any(_cell(r, c) for r in rows)]
-    widths = {c: max(len(c), *(len(_cell(r, c)) for r in rows)) for c in columns}
+    columns = [first, *(k for r in found for k in r if k != first and k not in _HIDDEN)]
+    columns = [c for c in dict.fromkeys(columns) if any(_cell(r, c) for r in found)]
+    widths = {c: max(len(c), *(len(_cell(r, c)) for r in found)) for c in columns}
     head = "  ".join(f"{safe(c):<{widths[c]}}" for c in columns)
     lines = [Line(f"    {title:<9}          {head}".rstrip(), "quiet")]
-    for row in rows:
+    for row in found:
         good = row.get("ok") is True
         cells = "  ".join(f"{_cell(row, c):<{widths[c]}}" for c in columns)
         remedy = f"  {safe(row['remedy'])}" if not good and row.get("remedy") else ""

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from bottle_fsm.backend.choose import Choice
+from bottle_fsm.model import Host
 from bottle_fsm.store.lock import BottleLock
 from cli_shell import MANIFEST, Shell
 
@@ -82,6 +84,42 @@ def test_tells_a_revision_with_the_changed_key(shell: Shell) -> None:
     assert ended.code == 0
     assert "demo/implementer  revise: manifest changed: manifest.agents.implementer.prompt\n" in ended.err
     assert "demo/implementer: is ready, as the manifest says now\n" in ended.err
+
+
+def test_tells_who_guards_and_what_to_be_warned_of(shell: Shell) -> None:
+    shell.env["SHORT"] = "tiny"
+    secret = 'COLOUR: blue, SHORT: {from: "${SHORT}", secret: true, to: [example.org]}'
+    shell.manifest.write_text(MANIFEST.replace("COLOUR: blue", secret))
+    err = shell.apply().err
+    assert "demo/implementer      guard builtin: the fake backend simulates it\n" in err
+    assert "demo/implementer      warning: the secret `SHORT` is shorter than 12 bytes" in err
+
+
+def test_says_which_backend_auto_took_and_why(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    shell.manifest.write_text(MANIFEST.replace("backend: fake\n", ""))
+    asked: list[str] = []
+
+    def choose(name: str, _host: Host) -> Choice:
+        asked.append(name)
+        return Choice("fake", "a test says so")
+
+    monkeypatch.setattr("bottle_fsm.cli.verbs.apply.choose", choose)
+    ended = shell.run("apply", shell.manifest)
+    assert ended.code == 0
+    assert ended.err.startswith("backend auto takes fake: a test says so\n")
+    assert asked == ["auto"], "once for all bottles"
+    again = shell.run("apply", shell.manifest)
+    assert again.code == 0
+    assert "auto takes" not in again.err, "a bottle that lives stays where it is"
+    assert asked == ["auto"]
+
+
+def test_needs_an_engine_only_after_the_manifest_is_right(shell: Shell, tmp_path: Path) -> None:
+    shell.env["DOCKER_HOST"] = f"unix://{tmp_path}/no.sock"
+    ended = shell.apply("--backend", "auto")
+    assert ended.code == 1
+    assert "error: backend auto: no container engine answers" in ended.err
+    assert shell.kinds() == []
 
 
 # -- what programs see -------------------------------------------------------------------------------------------------
@@ -293,6 +331,7 @@ def test_appends_committed_events_to_the_log_file(shell: Shell, tmp_path: Path) 
 def test_prints_log_lines_instead_of_the_table_when_asked(shell: Shell) -> None:
     ended = shell.run("--log", "json", "apply", shell.manifest, "implementer")
     lines = [json.loads(line) for line in ended.err.splitlines() if line.startswith("{")]
+    assert len({line["ca_sha256"] for line in lines if "ca_sha256" in line}) == 1
     assert [line["sequence"] for line in lines] == sorted(line["sequence"] for line in lines)
     assert lines[-1]["to"] == "provisioned"
     assert "demo/implementer  provisioned" not in ended.err

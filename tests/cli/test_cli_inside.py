@@ -134,11 +134,11 @@ def test_refuses_a_bottle_that_is_not_ready_unless_forced(shell: Shell, words: l
     assert shell.run(words[0], "--force", *words[1:]).code == (3 if words[0] == "exec" else 0)
 
 
-def test_cannot_enter_what_was_never_planned(shell: Shell) -> None:
+def test_cannot_enter_what_is_gone_even_if_forced(shell: Shell) -> None:
     shell.run("destroy", "implementer", "--yes")
     ended = shell.run("exec", "--force", "implementer", "--", "ls")
     assert ended.code == 125
-    assert ended.err.startswith("error: ")
+    assert ended.err == "error: demo/implementer: there is no agent.\n"
 
 
 def test_refuses_to_talk_to_another_engine(shell: Shell) -> None:

@@ -71,6 +71,17 @@ def test_follows_other_signals(shell: Shell, signum: int, code: int, left: str) 
     assert outcome(shell) == left
 
 
+@pytest.mark.parametrize("style", ["json", "console"])
+def test_says_what_a_key_does_beside_log_lines_too(shell: Shell, style: str) -> None:
+    process = launch(shell, "--log", style)
+    process.send_signal(signal.SIGINT)
+    ended = shell.finish(process)
+    assert ended.code == 130
+    notes = [line for line in ended.err.splitlines() if "SIGINT: the current step is finished" in line]
+    assert len(notes) == 1
+    assert (json.loads(notes[0])["event"] == "note") if style == "json" else notes[0].startswith("SIGINT")
+
+
 def twice(shell: Shell, process: subprocess.Popen[str]) -> tuple[Ended, float]:
     process.send_signal(signal.SIGINT)
     time.sleep(0.2)

@@ -3,11 +3,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from cli_shell import Shell
 
+from bottle_fsm.cli.drift import look
 from bottle_fsm.cli.standing import standing_of
+from bottle_fsm.cli.target import target
+from bottle_fsm.errors import BackendError
 from bottle_fsm.store.lock import BottleLock
 from bottle_fsm.store.record import BottleRecord
+from cli_shell import Shell
 
 
 @pytest.fixture(name="shell")
@@ -142,10 +145,11 @@ def test_looks_at_torn_down_bottles_for_late_objects(shell: Shell) -> None:
     ]
 
 
-def test_needs_no_look_at_a_bottle_that_was_never_planned(shell: Shell) -> None:
-    shell.run("status")
-    shell.goes_wrong("list", "unavailable", times=99)
-    assert shell.run("status", "--drift").code == 0
+def test_needs_no_look_at_a_bottle_that_was_never_planned(tmp_path: Path) -> None:
+    standing = standing_of(tmp_path, BottleRecord("demo/a", launch="l", state="validated", outcome="failed"))
+    assert look(tmp_path, standing).drift == ()
+    with pytest.raises(BackendError, match="never planned"):
+        target(tmp_path, standing.record)
 
 
 def test_says_that_a_process_works_on_it(shell: Shell) -> None:
