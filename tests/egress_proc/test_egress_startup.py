@@ -7,7 +7,6 @@ import signal
 import socket
 import stat
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,8 +25,6 @@ from egress_proc.egress_sidecars import (
     write_sealed,
 )
 
-Change = Callable[[dict[str, bytes]], None]
-
 
 def guard_content(stack: Stack) -> dict[str, bytes]:
     return files.guard_files(
@@ -39,121 +36,19 @@ def interceptor_content(stack: Stack) -> dict[str, bytes]:
     return files.interceptor_files(stack.policy, listen=stack.host, guard=stack.guard_host)
 
 
-def edit(path: str, **changes: object) -> Change:
-    def change(content: dict[str, bytes]) -> None:
-        value = json.loads(content[path])
-        for name, new in changes.items():
-            value.pop(name) if new is None else value.__setitem__(name, new)
-        content[path] = json.dumps(value).encode()
-
-    return change
-
-
-def replace(path: str, data: bytes) -> Change:
-    def change(content: dict[str, bytes]) -> None:
-        content[path] = data
-
-    return change
-
-
-def cut(path: str) -> Change:
-    def change(content: dict[str, bytes]) -> None:
-        content[path] = content[path][: len(content[path]) // 2]
-
-    return change
-
-
-WRONG_POLICIES = {
-    "empty": replace(files.POLICY, b""),
-    "truncated": cut(files.POLICY),
-    "no_rules": edit(files.POLICY, rules=[]),
-    "an_unknown_key": edit(files.POLICY, more=1),
-    "a_list": replace(files.POLICY, b"[]"),
-    "other_than_the_config_says": edit(files.POLICY, launch="another"),
-}
-
-
-@pytest.mark.parametrize("what", WRONG_POLICIES)
 @pytest.mark.parametrize("sidecar", ["guard", "interceptor"])
-def test_does_not_start_with_a_wrong_policy(fresh: Stack, tmp_path: Path, sidecar: str, what: str) -> None:
+@pytest.mark.parametrize("damage", ["a policy cut in two", "no manifest"])
+def test_does_not_start_with_damaged_files_and_says_so(fresh: Stack, tmp_path: Path, sidecar: str, damage: str) -> None:
     content = guard_content(fresh) if sidecar == "guard" else interceptor_content(fresh)
-    WRONG_POLICIES[what](content)
+    if damage == "a policy cut in two":
+        content[files.POLICY] = content[files.POLICY][: len(content[files.POLICY]) // 2]
     write_sealed(placed(content, tmp_path, fresh.host), tmp_path)
+    if damage == "no manifest":
+        (tmp_path / "etc" / "MANIFEST.json").unlink()
     done = run_to_end(f"bottle_fsm.egress.{sidecar}", "--config", str(tmp_path / f"etc/{sidecar}.json"))
     assert done.returncode == 1
     assert done.stderr.startswith(f"{sidecar}: ")
     assert "Traceback" not in done.stderr
-
-
-WRONG_CONFIGS: dict[str, dict[str, object]] = {
-    "unknown_key": {"surprise": 1},
-    "missing_key": {"policy_sha256": None},
-    "wrong_version": {"version": 2},
-    "version_true": {"version": True},
-    "not_a_path": {"policy_file": 7},
-    "path_not_sealed": {"policy_file": "/nowhere"},
-}
-
-
-@pytest.mark.parametrize("what", WRONG_CONFIGS)
-@pytest.mark.parametrize("sidecar", ["guard", "interceptor"])
-def test_does_not_start_with_a_wrong_config(fresh: Stack, tmp_path: Path, sidecar: str, what: str) -> None:
-    content = guard_content(fresh) if sidecar == "guard" else interceptor_content(fresh)
-    edit(f"{files.CONFIG_DIR}/{sidecar}.json", **WRONG_CONFIGS[what])(content)
-    write_sealed(placed(content, tmp_path, fresh.host), tmp_path)
-    done = run_to_end(f"bottle_fsm.egress.{sidecar}", "--config", str(tmp_path / f"etc/{sidecar}.json"))
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"{sidecar}: ")
-
-
-def test_guard_does_not_start_with_wrong_tokens_address_or_limits(fresh: Stack, tmp_path: Path) -> None:
-    wrong = [
-        edit(files.GUARD_CONFIG, proxy={"host": "guard.example", "port": 8888}),
-        edit(files.GUARD_CONFIG, proxy={"host": "127.0.0.1", "port": 0}),
-        edit(files.GUARD_CONFIG, limits={}),
-        edit(files.GUARD_CONFIG, limits=[]),
-        edit(files.GUARD_CONFIG, scan={"host": "192.0.2.1", "port": 9090}),
-        edit(files.GUARD_TOKENS, scan_token="short"),
-        replace(files.GUARD_TOKENS, b"{}"),
-    ]
-    for change in wrong:
-        content = guard_content(fresh)
-        change(content)
-        write_sealed(placed(content, tmp_path, fresh.host), tmp_path)
-        done = run_to_end("bottle_fsm.egress.guard", "--config", str(tmp_path / "etc/guard.json"))
-        assert (done.returncode, done.stderr.startswith("guard: ")) == (1, True), done.stderr
-        assert "short" not in done.stderr.replace("short ASCII", "")
-
-
-@pytest.mark.parametrize("damage", ["no_manifest", "empty_manifest", "missing_file", "changed_file", "cut_manifest"])
-def test_does_not_start_with_files_that_differ_from_their_seal(fresh: Stack, tmp_path: Path, damage: str) -> None:
-    write_sealed(placed(guard_content(fresh), tmp_path, fresh.host), tmp_path)
-    etc = tmp_path / "etc"
-    match damage:
-        case "no_manifest":
-            (etc / "MANIFEST.json").unlink()
-        case "empty_manifest":
-            (etc / "MANIFEST.json").write_bytes(b"{}")
-        case "cut_manifest":
-            (etc / "MANIFEST.json").write_bytes((etc / "MANIFEST.json").read_bytes()[:50])
-        case "missing_file":
-            (etc / "policy.json").unlink()
-        case _:
-            (etc / "policy.json").write_bytes((etc / "policy.json").read_bytes() + b" ")
-    done = run_to_end("bottle_fsm.egress.guard", "--config", str(etc / "guard.json"))
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-
-
-def test_interceptor_needs_to_know_where_the_guard_is(fresh: Stack, tmp_path: Path) -> None:
-    content = files.interceptor_files(fresh.policy, listen=fresh.host, guard=None)
-    write_sealed(placed(content, tmp_path, fresh.host), tmp_path)
-    for url in ("", "https://127.0.0.1:8888", "http://guard:8888", "http://127.0.0.1:x", "http://127.0.0.1"):
-        done = run_to_end(
-            "bottle_fsm.egress.interceptor", "--config", str(tmp_path / "etc/interceptor.json"),
-            env={"BOTTLE_FSM_GUARD_URL": url},
-        )  # fmt: skip
-        assert (done.returncode, "BOTTLE_FSM_GUARD_URL" in done.stderr) == (1, True), done.stderr
 
 
 def test_interceptor_does_not_start_when_its_port_is_taken(fresh: Stack, tmp_path: Path) -> None:
