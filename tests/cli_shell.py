@@ -144,19 +144,22 @@ class Shell:
         return sorted(found.id for found in self.world.objects())
 
 
-def converse(argv: list[str], *, env: dict[str, str], answers: dict[str, str], signum: int = 0) -> Ended:
+def converse(
+    argv: list[str], *, env: dict[str, str], answers: dict[str, str], signum: int = 0, seconds: float = 60.0
+) -> Ended:
     """Run a program on a terminal; everything that it shows comes back as `out`.
 
     Args:
         argv: the program. env: its environment.
         answers: what to type when a text is shown; an answer of "^C" sends the key.
         signum: sent when the first answer was due, instead of typing, if not 0.
+        seconds: how long it may take.
     """
     pid, terminal = pty.fork()
     if pid == 0:
         os.execve(argv[0], argv, env)
     shown, waiting = b"", dict(answers)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + seconds
     try:
         while time.monotonic() < deadline:
             if not select.select([terminal], [], [], 0.1)[0]:

@@ -24,6 +24,7 @@ REPO: Final = Path(__file__).resolve().parent.parent
 MANIFESTS: Final = REPO / "manifests"
 CONTAINER_ROLES: Final = (naming.ROLE_GUARD, naming.ROLE_INTERCEPTOR, naming.ROLE_AGENT)
 UP: Final = ("validated", "planned", "proxies_up", "mitm_up", "agent_up", "ca_trusted", "provisioned")
+TERMINAL_SECONDS: Final = 180.0
 LITTLE: Final = {"memory": "256m", "cpus": 1.0, "pids": 128}
 
 
@@ -48,11 +49,11 @@ def wait_for(condition: Callable[[], Any], *, seconds: float = 30.0, what: str =
 
 
 @dataclass
-class Bench:
-    """One person's place."""
+class Person:
+    """One person's place; `docker_host` may lead nowhere."""
 
     place: Path
-    engine: Engine
+    docker_host: str
 
     def __post_init__(self) -> None:
         self.state = self.place / "state"
@@ -62,7 +63,7 @@ class Bench:
             "PATH": os.environ["PATH"],
             "HOME": str(self.home),
             "BOTTLE_FSM_STATE_DIR": str(self.state),
-            "DOCKER_HOST": self.engine.url,
+            "DOCKER_HOST": self.docker_host,
             "TERM": "xterm",
             **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE")},
         }
@@ -104,7 +105,8 @@ class Bench:
 
     def on_terminal(self, *words: str | Path, answers: dict[str, str] | None = None) -> Ended:
         """Run a command line on a terminal of its own; type each answer when its question is shown."""
-        return converse([*self.program, *map(str, words)], env=self.env, answers=answers or {})
+        command = [*self.program, *map(str, words)]
+        return converse(command, env=self.env, answers=answers or {}, seconds=TERMINAL_SECONDS)
 
     def inside(self, bottle: str, script: str, *, seconds: float = 60.0) -> Ended:
         """Run a shell script inside a bottle."""
@@ -134,7 +136,13 @@ class Bench:
         """Return role → engine id of what the journal says is there."""
         return {r["role"]: r["id"] for r in self.status(bottle)["resources"] if r["state"] != "absent"}
 
-    # -- the world ---------------------------------------------------------------------------------------------------
+
+class Bench(Person):
+    """One person's place on a real engine."""
+
+    def __init__(self, place: Path, engine: Engine) -> None:
+        super().__init__(place, engine.url)
+        self.engine = engine
 
     @property
     def root_id(self) -> str:

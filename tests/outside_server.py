@@ -52,6 +52,7 @@ class Handler(BaseHTTPRequestHandler):
             host=self.headers.get("Host", ""),
             path=self.path,
             bytes=len(body),
+            peer=self.client_address[0],
         )
         if self.path.startswith("/git/"):
             self._git(body)
