@@ -53,7 +53,8 @@ def diff(plan: BottlePlan, observed: Observed, launch: Launch, previous: BottleP
             operations.append(operation)
             if operation.found is not None:
                 kept.add(operation.found.id)
-    extra = [r for r in observed.ours if r.id not in kept]
+    # A volume of this launch goes with the container that it was made for; no plan knows what an image declares.
+    extra = [r for r in observed.ours if r.id not in kept and not (r.kind == "volume" and r.launch == launch.launch)]
     operations += [Operation("remove", r.role, r.name, "not in the plan", found=r) for r in extra]
     return operations
 

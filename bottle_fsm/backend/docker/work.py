@@ -124,7 +124,7 @@ class Work(Ground):
             self.steps.sleep(self.settle)
         wanted = next(o for o in operations if o.target is not None and o.action != "remove")
         for extra in operations:
-            if extra.action == "remove" and extra.found is not None and extra.found.kind != "volume":
+            if extra.action == "remove" and extra.found is not None:
                 self.remove(extra.found, cause=extra.cause)
         return wanted
 
