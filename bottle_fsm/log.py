@@ -14,10 +14,10 @@ from typing import Any, Final, Literal, TextIO
 import structlog
 
 from bottle_fsm.errors import UsageError
-from bottle_fsm.findings import CA, ca_fingerprint
 from bottle_fsm.model import Event, Json
 from bottle_fsm.safetext import safe
 from bottle_fsm.store import kinds
+from bottle_fsm.store.findings import CA, ca_fingerprint
 
 Style = Literal["json", "console"]
 _ERRORS: Final = frozenset({kinds.FAILED, kinds.UNDO_FAILED})

@@ -21,7 +21,6 @@ from bottle_fsm.cli.live import LiveTable
 from bottle_fsm.cli.report import Report
 from bottle_fsm.cli.story import Line, Story, colons
 from bottle_fsm.cli.terminal import Terminal
-from bottle_fsm.findings import ca_fingerprint
 from bottle_fsm.log import EventLog, Style, open_log_file
 from bottle_fsm.model import Event, Host
 from bottle_fsm.runner.many import exit_code, run_many
@@ -29,6 +28,7 @@ from bottle_fsm.runner.registry import load_definition
 from bottle_fsm.runner.session import Runtime
 from bottle_fsm.runner.stop import Stop, on_signals
 from bottle_fsm.runner.verbs import Outcome
+from bottle_fsm.store.findings import ca_fingerprint
 from bottle_fsm.store.journal import Journal
 from bottle_fsm.store.root import open_root
 

@@ -9,9 +9,9 @@ from typing import Final
 
 from bottle_fsm.cli.app import SCHEMA
 from bottle_fsm.cli.story import colons
-from bottle_fsm.findings import CA
 from bottle_fsm.model import Json
 from bottle_fsm.safetext import safe, safe_block
+from bottle_fsm.store.findings import CA
 from bottle_fsm.store.lock import boot_id, is_held
 from bottle_fsm.store.record import FAILED, INTERRUPTED, LAUNCHING, TORN_DOWN, BottleRecord
 

@@ -6,15 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from bottle_fsm.findings import PLAN, SELFTEST, TRUST_MATRIX, ca_fingerprint, rows
 from bottle_fsm.model import Event, Json
 from bottle_fsm.safetext import safe, safe_block
 from bottle_fsm.store import kinds
+from bottle_fsm.store.findings import PLAN, SELFTEST, TRUST_MATRIX, ca_fingerprint, rows
 
 Tone = Literal["plain", "good", "bad", "quiet"]
 _MENDING: Final = frozenset({"repair", "revise"})
 _TABLES: Final = {TRUST_MATRIX: ("trust", "tool"), SELFTEST: ("self-test", "probe")}
 _HIDDEN: Final = frozenset({"ok", "remedy"})
+_ORDER: Final = ("version", "target", "expected", "got", "detail", "ms")
+"""Columns after the first; the journal keeps no order of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +144,8 @@ def seconds(duration: float) -> str:
 
 def table(title: str, first: str, found: Sequence[Json]) -> list[Line]:
     """Return a line for each row of findings, in columns; a row that is not ok says so and how to mend it."""
-    columns = [first, *(k for r in found for k in r if k != first and k not in _HIDDEN)]
-    columns = [c for c in dict.fromkeys(columns) if any(_cell(r, c) for r in found)]
+    present = {column for row in found for column in row if _cell(row, column)} - _HIDDEN - {first}
+    columns = [first, *(c for c in _ORDER if c in present), *sorted(present.difference(_ORDER))]
     widths = {c: max(len(c), *(len(_cell(r, c)) for r in found)) for c in columns}
     head = "  ".join(f"{safe(c):<{widths[c]}}" for c in columns)
     lines = [Line(f"    {title:<9}          {head}".rstrip(), "quiet")]

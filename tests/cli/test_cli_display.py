@@ -122,13 +122,13 @@ def test_tells_a_fingerprint_once_and_again_when_it_changes() -> None:
 
 def test_shows_findings_in_columns_with_the_remedy_of_what_failed() -> None:
     rows = [
-        {"tool": "curl", "version": "8.1", "ok": True, "detail": "", "remedy": "none needed"},
-        {"tool": "node\x1b", "version": "24", "ok": False, "detail": None, "remedy": "set NODE_USE_ENV_PROXY=1"},
+        {"detail": "", "more": 1, "ok": True, "remedy": "none needed", "tool": "curl", "version": "8.1"},
+        {"detail": None, "ok": False, "remedy": "set NODE_USE_ENV_PROXY=1", "tool": "node\x1b", "version": "24"},
     ]
     assert [line.text for line in table("trust", "tool", rows)] == [
-        "    trust              tool      version",
-        "               ok      curl      8.1",
-        "               FAILED  node\\x1b  24       set NODE_USE_ENV_PROXY=1",
+        "    trust              tool      version  more",
+        "               ok      curl      8.1      1",
+        "               FAILED  node\\x1b  24             set NODE_USE_ENV_PROXY=1",
     ]
     assert [line.tone for line in table("trust", "tool", rows)] == ["quiet", "good", "bad"]
 
