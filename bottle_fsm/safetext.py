@@ -19,7 +19,7 @@ _SHORT: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def safe(text: object) -> str:
-    """Return a text on one line in which every harmful character is spelled out, such as `\\x1b`."""
+    """Return a text on one line in which every harmful character is spelled out, as Python would spell it."""
     return _HARMFUL.sub(_spell, str(text))
 
 

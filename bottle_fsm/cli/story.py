@@ -15,7 +15,7 @@ Tone = Literal["plain", "good", "bad", "quiet"]
 _MENDING: Final = frozenset({"repair", "revise"})
 _TABLES: Final = {TRUST_MATRIX: ("trust", "tool"), SELFTEST: ("self-test", "probe")}
 _HIDDEN: Final = frozenset({"ok", "remedy"})
-_ORDER: Final = ("version", "target", "expected", "got", "detail", "ms")
+_ORDER: Final = ("expected", "got", "detail", "version", "ms")
 """Columns after the first; the journal keeps no order of its own."""
 
 

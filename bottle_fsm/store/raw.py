@@ -1,4 +1,4 @@
-"""The events as they are stored: sequence, bytes, hash. For whoever checks or exports them, even if they are damaged."""
+"""The events as they are stored: sequence, bytes, hash. For whoever checks or exports them, even damaged ones."""
 
 from __future__ import annotations
 
