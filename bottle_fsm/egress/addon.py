@@ -171,6 +171,7 @@ class EgressAddon:
             method=request.method,
             path=request.path,
             http2=request.is_http2,
+            values=tuple(value for _, value in request.headers.fields),
         )
 
     def _ready(self) -> Decision | None:

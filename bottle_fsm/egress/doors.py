@@ -70,7 +70,8 @@ class StrictNextLayer:
         """Set the next layer; while more bytes are needed to tell, set none."""
         chosen = self._choose(nextlayer.context, nextlayer.data_client())
         if isinstance(chosen, ClosedDoor):
-            self._log.write("decision", action="deny", reason="protocol_not_allowed")
+            host, port = self._clearances.target(nextlayer.context.client.id) or ("", 0)
+            self._log.write("decision", host=host, port=port, action="deny", reason="protocol_not_allowed")
         nextlayer.layer = chosen
 
     def _choose(self, ctx: Any, data: bytes) -> layer.Layer | None:

@@ -15,6 +15,8 @@ from bottle_fsm.egress.policy import HTTP_PORT, HTTPS_PORT, EgressPolicy, Kind
 
 GATE_RULE: Final = "gate"
 _METHOD: Final = re.compile(r"[A-Za-z][A-Za-z-]*")
+_BREAKING_PATH: Final = re.compile(r"[\x00-\x20\x7f]")
+_BREAKING_VALUE: Final = re.compile(rb"[\x00\r\n]")
 _METHODS_REFUSED: Final = frozenset({"TRACE", "TRACK", "CONNECT", "PRI"})
 
 
@@ -38,6 +40,7 @@ class Request:
         authority: the request target's authority: of absolute-form, or HTTP/2's `:authority`; empty when absent.
         hosts: the value of every Host header, in order.
         method, path: as received. http2: whether it came by HTTP/2.
+        values: the value of every header; HTTP/2 can carry line breaks, which HTTP/1 would take for new headers.
     """
 
     scheme: str
@@ -51,6 +54,7 @@ class Request:
     method: str
     path: str
     http2: bool = False
+    values: tuple[bytes, ...] = ()
 
 
 def connect_verdict(policy: EgressPolicy, host: str, port: int, *, tls_to_proxy: bool = False) -> Decision:
@@ -117,6 +121,8 @@ def _form_problem(request: Request) -> str:
     checks = (
         (not _METHOD.fullmatch(request.method) or request.method.upper() in _METHODS_REFUSED, "method_refused"),
         (not request.path.startswith("/"), "target_form_refused"),
+        (bool(_BREAKING_PATH.search(request.path)), "target_malformed"),
+        (any(_BREAKING_VALUE.search(value) for value in request.values), "header_malformed"),
         (not in_tunnel and request.tls, "tls_to_proxy"),
         (in_tunnel and bool(request.authority) and not request.http2, "absolute_form_in_tunnel"),
         (request.scheme != ("https" if request.tls else "http"), "scheme_mismatch"),

@@ -230,6 +230,8 @@ class TestServer:
                 seen.body = _server_body(stream, seen)
                 self.requests.append(seen)
                 body = b"hello from the server"
+                if "/large/" in seen.line:
+                    body = bytes(int(seen.line.split("/large/")[1].split()[0]) * 1024 * 1024)
                 head = f"HTTP/1.1 200 OK\r\n{self.headers}Content-Length: {len(body)}\r\n\r\n"
                 client.sendall(head.encode() + body)
 

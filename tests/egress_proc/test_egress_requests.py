@@ -359,18 +359,52 @@ def test_refuses_a_secret_in_url_or_header_and_never_repeats_it(
         assert FAKE_GITHUB_TOKEN[4:] not in log.read_text()
 
 
+def by_http2(stack: Stack, path: str, header: str = "x", trailer: str = "x") -> str:
+    script = Path(__file__).parent / "egress_h2_client.py"
+    argv: list[str | Path] = [VENV / "bin" / "python", script, stack.host, str(INTERCEPTOR_PORT), stack.ca]
+    done = subprocess.run([*argv, path, header, trailer], capture_output=True, text=True, check=True, timeout=20)
+    return done.stdout
+
+
 def test_refuses_a_secret_in_the_trailers_of_http2(stack: Stack, world: World) -> None:
     before = arrivals(world)
-    script = Path(__file__).parent / "egress_h2_client.py"
-
-    def send(trailer: str) -> str:
-        argv: list[str | Path] = [VENV / "bin" / "python", script, stack.host, str(INTERCEPTOR_PORT), stack.ca, trailer]
-        done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=20)
-        return done.stdout
-
-    assert send(FAKE_GITHUB_TOKEN) == "403"
+    assert by_http2(stack, "/trailers", trailer=FAKE_GITHUB_TOKEN) == "403"
     assert stack.decisions[-1]["findings"] == ["github_token"]
     assert arrivals(world) == before
+
+
+@pytest.mark.parametrize(
+    ("path", "header"),
+    [
+        ("/ HTTP/1.1\r\nHost: evil.test\r\n\r\nGET /second", "x"),
+        ("/ HTTP/1.1", "x"),
+        ("/", "x\r\nHost: evil.test"),
+        ("/", "x\nHost: evil.test"),
+    ],
+)
+def test_lets_no_line_break_of_http2_become_a_header_of_http1(
+    stack: Stack, world: World, path: str, header: str
+) -> None:
+    before, tunnels = arrivals(world), stack.tunnels
+    assert by_http2(stack, path, header) in {"403", "400", "reset"}
+    assert (arrivals(world), stack.tunnels) == (before, tunnels)
+
+
+def test_streams_a_large_answer_in_bounded_memory(stack: Stack, tmp_path: Path) -> None:
+    assert stack.interceptor is not None
+    pid = stack.interceptor.popen.pid
+
+    def resident() -> int:
+        status = Path(f"/proc/{pid}/status").read_text()
+        return int(status.split("VmRSS:")[1].split()[0])
+
+    stack.get("allowed.test")
+    before = resident()
+    target = tmp_path / "large"
+    done = stack.curl("-o", str(target), "https://allowed.test/large/200")
+    assert done.returncode == 0, done.stderr
+    assert target.stat().st_size == 200 * MIB
+    assert resident() - before < 64 * 1024
 
 
 def test_lets_nothing_arrive_of_a_chunked_body_with_trailers(stack: Stack, world: World) -> None:
