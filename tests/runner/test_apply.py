@@ -363,7 +363,7 @@ def test_keeps_after_a_hangup_or_when_asked(signum: int, policy: OnFailure, benc
 
 def _stop_at(bench: Bench, signum: int) -> None:
     def stop(event: Event) -> None:
-        if event.kind == kinds.STEP_DONE and event.evidence["step"] == "create interceptor":
+        if event.kind == kinds.STEP_DONE and event.evidence["step"] == "start interceptor":
             bench.runtime.stop.request(signum)
 
     bench.people.on_event = stop

@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import ClassVar, Final
 
 from bottle_fsm import naming
 from bottle_fsm.backend.base import PROVISION_ORDER, BottleBackend
 from bottle_fsm.backend.fake.bottle import FakeBottle
+from bottle_fsm.backend.fake.hands import Hands
+from bottle_fsm.backend.fake.look import PROXIES, look, one
 from bottle_fsm.backend.fake.world import FakeObject, FakeWorld
 from bottle_fsm.bottle import Bottle
-from bottle_fsm.errors import DecisionNeededError, GateError, NameTakenError, ProvisionError, SidecarExitedError
+from bottle_fsm.errors import BackendError, DecisionNeededError, DriftError, GateError, ProvisionError
 from bottle_fsm.manifest.spec import BottleSpec
-from bottle_fsm.model import Host, Json, Launch, Observed, Resource, canonical
-from bottle_fsm.naming import Labels
-from bottle_fsm.places import CA_CERT_PATH
+from bottle_fsm.model import Host, Json, Launch, Observed, canonical
+from bottle_fsm.places import AGENT_ENV_FILE, CA_CERT_PATH
 from bottle_fsm.plan.bottle_plan import BottlePlan, PlannedObject, ProvisionItem
 from bottle_fsm.plan.build import common_parts
-from bottle_fsm.plan.diff import Operation, diff
 from bottle_fsm.provision.provisioner import Provisioner
 from bottle_fsm.provision.sources import read_sources
 from bottle_fsm.steps import Step, Steps
 
 WORLD_FILE: Final = "fake-world.json"
-_PROXIES: Final = (naming.ROLE_NET_INSIDE, naming.ROLE_NET_BETWEEN, naming.ROLE_NET_OUTSIDE, naming.ROLE_GUARD)
-_NETWORKS: Final[Mapping[str, tuple[str, ...]]] = {
-    naming.ROLE_GUARD: (naming.ROLE_NET_BETWEEN, naming.ROLE_NET_OUTSIDE),
-    naming.ROLE_INTERCEPTOR: (naming.ROLE_NET_INSIDE, naming.ROLE_NET_BETWEEN),
-    naming.ROLE_AGENT: (naming.ROLE_NET_INSIDE,),
-}
+_FACT_CA: Final = "ca_sha256"
 
 
 class _Kept:
@@ -79,7 +74,7 @@ class FakeBackend(BottleBackend):
                 precious=role == naming.ROLE_AGENT,
             )
             for role, state in (
-                *((r, "proxies_up") for r in _PROXIES),
+                *((r, "proxies_up") for r in PROXIES),
                 (naming.ROLE_INTERCEPTOR, "mitm_up"),
                 (naming.ROLE_AGENT, "agent_up"),
             )
@@ -115,17 +110,25 @@ class FakeBackend(BottleBackend):
 
     def start_proxies(self, plan: BottlePlan, launch: Launch, steps: Steps) -> None:
         """Make the networks and the guard."""
-        self._bring(plan, launch, steps, _PROXIES)
+        Hands(self.world, launch, steps).bring(plan, PROXIES)
 
     def start_mitm(self, plan: BottlePlan, launch: Launch, steps: Steps) -> None:
         """Make the interceptor; its CA is a digest of its id, so that another interceptor has another CA."""
-        self._bring(plan, launch, steps, (naming.ROLE_INTERCEPTOR,))
+        hands = Hands(self.world, launch, steps)
+        hands.check(naming.ROLE_GUARD)
+        hands.bring(plan, (naming.ROLE_INTERCEPTOR,))
+        if steps.facts.get(_FACT_CA) == self._ca(launch):
+            return
         with steps.act("record the CA", cause="the interceptor runs", role=naming.ROLE_INTERCEPTOR) as step:
-            step.fact("ca_sha256", self._ca(launch))
+            step.fact(_FACT_CA, self._ca(launch))
 
     def start_agent(self, plan: BottlePlan, launch: Launch, steps: Steps) -> None:
-        """Make the agent."""
-        self._bring(plan, launch, steps, (naming.ROLE_AGENT,))
+        """Make the agent; immediately before, both sidecars are looked at once more."""
+        hands = Hands(self.world, launch, steps)
+        for role in (naming.ROLE_GUARD, naming.ROLE_INTERCEPTOR):
+            hands.check(role)
+        hands.bring(plan, (naming.ROLE_AGENT,))
+        self._deliver(plan, launch, steps)
 
     def provision_ca(self, plan: BottlePlan, launch: Launch, steps: Steps) -> None:  # noqa: ARG002 - the hook's signature
         """Put the fingerprint where the certificate would be, and prove it with one simulated tool."""
@@ -148,34 +151,39 @@ class FakeBackend(BottleBackend):
         if not ok:
             raise GateError("the agent is on another network than the inside one", place=launch.bottle)
 
-    def drift(self, plan: BottlePlan, launch: Launch) -> str:  # noqa: ARG002 - the hook's signature
-        """Compare recorded CA, the interceptor's, and the one that the agent trusts."""
-        recorded = launch.facts.get("ca_sha256", "")
+    def drift(self, plan: BottlePlan, launch: Launch) -> str:
+        """Compare recorded CA, the interceptor's, and the one that the agent trusts; and whether secrets are there."""
+        if any(one(self.world, launch, role) is None for role in (naming.ROLE_INTERCEPTOR, naming.ROLE_AGENT)):
+            return "a container is gone"
+        recorded = launch.facts.get(_FACT_CA, "")
+        wrong = []
         if self._ca(launch) != recorded:
-            return "the interceptor has another CA than the recorded one"
-        return "" if self._trusted(launch) == recorded else "the agent does not trust the bottle's CA"
+            wrong.append("the interceptor has another CA than the recorded one")
+        elif self._trusted(launch) != recorded:
+            wrong.append("the agent does not trust the bottle's CA")
+        if plan.secrets and not self._has_secrets(launch):
+            wrong.append("the agent's secrets are not delivered")
+        return "; ".join(wrong)
 
     # -- down --------------------------------------------------------------------------------------------------------
 
     def stop_agent(self, launch: Launch, steps: Steps) -> None:
         """Remove the agent."""
-        self._remove(launch, steps, (naming.ROLE_AGENT,))
+        Hands(self.world, launch, steps).take_away((naming.ROLE_AGENT,))
 
     def stop_mitm(self, launch: Launch, steps: Steps) -> None:
         """Remove the interceptor."""
-        self._remove(launch, steps, (naming.ROLE_INTERCEPTOR,))
+        Hands(self.world, launch, steps).take_away((naming.ROLE_INTERCEPTOR,))
 
     def stop_proxies(self, launch: Launch, steps: Steps) -> None:
         """Remove the guard, then the networks."""
-        self._remove(launch, steps, tuple(reversed(_PROXIES)))
+        Hands(self.world, launch, steps).take_away(tuple(reversed(PROXIES)))
 
     # -- looking -----------------------------------------------------------------------------------------------------
 
     def observe(self, launch: Launch) -> Observed:
         """List by label; objects of other owners that hold our names are foreign."""
-        wanted = {naming.object_name(r, launch.slug) for r in (*_PROXIES, *_NETWORKS)}
-        found = [_resource(o, launch) for o in self.world.objects() if _is_ours(o, launch) or o.name in wanted]
-        return Observed(tuple(found))
+        return look(self.world, launch)
 
     def bottle(self, launch: Launch) -> Bottle:
         """Return the handle into the simulated agent."""
@@ -183,66 +191,11 @@ class FakeBackend(BottleBackend):
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
-    def _bring(self, plan: BottlePlan, launch: Launch, steps: Steps, roles: Sequence[str]) -> None:
-        for operation in diff(plan, self.observe(launch), launch):
-            if operation.role in roles:
-                self._carry_out(operation, launch, steps)
-
-    def _carry_out(self, operation: Operation, launch: Launch, steps: Steps) -> None:
-        target, found = operation.target, operation.found
-        if operation.action == "refuse":
-            raise NameTakenError(
-                f"{operation.name}: {operation.cause}", place=launch.bottle, hint="Rename or remove it."
-            )
-        if operation.action == "replace" and target is not None and target.precious:
-            steps.consent(f"{operation.name} has to be made again ({operation.cause})", hint="Give --yes to agree.")
-        with steps.act(f"{operation.action} {operation.role}", cause=operation.cause, role=operation.role) as step:
-            if operation.action in {"replace", "remove"} and found is not None:
-                self.world.remove(found.id)
-                step.made(_gone(found))
-            if operation.action in {"create", "replace"} and target is not None:
-                step.made(self._make(target, launch, steps))
-            if operation.action == "start" and found is not None:
-                self.world.start(found.id, healthy=True)
-                self._check_alive(found.id, operation.role, launch)
-            if operation.action == "adopt" and found is not None:
-                step.made(found)
-
-    def _make(self, target: PlannedObject, launch: Launch, steps: Steps) -> Resource:
-        labels = Labels(
-            root=launch.root,
-            bottle=launch.bottle,
-            launch=launch.launch,
-            role=target.role,
-            step=target.state,
-            spec=target.spec(steps.facts),
-            epoch=steps.epoch,
-        )
-        networks = [self._one(launch, r).id for r in _NETWORKS.get(target.role, ())]
-        made = self.world.create(target.kind, target.name, labels.as_dict(), networks=networks)
-        if target.runs:
-            self.world.start(made, healthy=True)
-            self._check_alive(made, target.role, launch)
-        return next(r for r in self.observe(launch).resources if r.id == made)
-
-    def _check_alive(self, object_id: str, role: str, launch: Launch) -> None:
-        found = next((o for o in self.world.objects() if o.id == object_id), None)
-        if found is None or found.state != "running":
-            code = found.exit_code if found else None
-            raise SidecarExitedError(f"the {role} ended with code {code}", place=launch.bottle)
-
-    def _remove(self, launch: Launch, steps: Steps, roles: Sequence[str]) -> None:
-        for role in roles:
-            for found in self.observe(launch).of_role(role):
-                with steps.act(f"remove {role}", cause="teardown", role=role) as step:
-                    self.world.remove(found.id)
-                    step.made(_gone(found))
-
     def _one(self, launch: Launch, role: str) -> FakeObject:
-        for found in self.world.objects():
-            if _is_ours(found, launch) and found.labels[naming.LABEL_ROLE] == role:
-                return found
-        raise ProvisionError(f"there is no {role}", place=launch.bottle)
+        found = one(self.world, launch, role)
+        if found is None:
+            raise DriftError(f"there is no {role}", place=launch.bottle)
+        return found
 
     def _ca(self, launch: Launch) -> str:
         return hashlib.sha256(self._one(launch, naming.ROLE_INTERCEPTOR).id.encode()).hexdigest()
@@ -250,31 +203,24 @@ class FakeBackend(BottleBackend):
     def _trusted(self, launch: Launch) -> str:
         try:
             return self.bottle(launch).read_file(CA_CERT_PATH).decode()
-        except ProvisionError:
+        except BackendError:
             return ""
 
+    def _has_secrets(self, launch: Launch) -> bool:
+        try:
+            self.bottle(launch).read_file(AGENT_ENV_FILE)
+        except BackendError:
+            return False
+        return True
 
-def _is_ours(found: FakeObject, launch: Launch) -> bool:
-    labels = Labels.of(found.labels)
-    return labels is not None and labels.root == launch.root and labels.launch == launch.launch
-
-
-def _resource(found: FakeObject, launch: Launch) -> Resource:
-    labels = Labels.of(found.labels)
-    return Resource(
-        kind=found.kind,
-        role=labels.role if labels else "",
-        name=found.name,
-        id=found.id,
-        launch=labels.launch if labels else "",
-        spec=labels.spec if labels else "",
-        epoch=labels.epoch if labels else 0,
-        state=found.state,
-        healthy=found.healthy,
-        foreign=not _is_ours(found, launch),
-        detail={} if found.exit_code is None else {"exit_code": found.exit_code},
-    )
-
-
-def _gone(found: Resource) -> Resource:
-    return Resource(found.kind, found.role, found.name, found.id, found.launch, found.spec, found.epoch, "absent")
+    def _deliver(self, plan: BottlePlan, launch: Launch, steps: Steps) -> None:
+        """Leave a file with the names of the secrets where their values would be: the world is a file on this host."""
+        names = sorted(plan.secrets)
+        if not names:
+            return
+        for name in names:
+            steps.secret(name)  # one that is not available now stops this launch as it would a real one
+        role = naming.ROLE_AGENT
+        with steps.act(f"deliver secrets to {role}", cause="they live on tmpfs only", role=role) as step:
+            self.bottle(launch).copy_in("".join(f"{n}\n" for n in names).encode(), AGENT_ENV_FILE, mode=0o600)
+            step.evidence("names", names)

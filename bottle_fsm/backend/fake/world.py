@@ -14,10 +14,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from bottle_fsm.errors import BackendError, EngineUnavailableError, NameTakenError, TransientError
 from bottle_fsm.model import Json
+
+VOLATILE: Final = "/run/"
+"""What lies below it inside a container lives on tmpfs: it goes when the container stops."""
 
 Mishap = Literal["transient", "unavailable", "lose_reply", "late", "exits", "refuse"]
 
@@ -157,7 +160,7 @@ class FakeWorld:
         with self._open() as state:
             for found in state["objects"].values():
                 if found["state"] == "running":
-                    found |= {"state": "exited", "healthy": None, "exit_code": 137}
+                    _end(found, {"state": "exited", "healthy": None, "exit_code": 137})
             if identity:
                 state["engine"] = uuid.uuid4().hex
 
@@ -235,13 +238,18 @@ def _apply_due(state: Json) -> None:
         _apply(state, pending["change"])
 
 
+def _end(found: Json, fields: Json) -> None:
+    found |= fields
+    found["files"] = {path: text for path, text in found["files"].items() if not path.startswith(VOLATILE)}
+
+
 def _apply(state: Json, change: Json) -> None:
     objects: dict[str, Any] = state["objects"]
     match change:
         case {"put_object": made}:
             objects[made["id"]] = made
         case {"change": [object_id, fields]} if object_id in objects:
-            objects[object_id] |= fields
+            _end(objects[object_id], fields) if fields["state"] == "exited" else objects[object_id].update(fields)
         case {"drop": object_id}:
             objects.pop(object_id, None)
         case {"file": [object_id, path, text]} if object_id in objects:

@@ -1,0 +1,74 @@
+"""What is put inside: in one order, as often as one likes, watched, and without a secret where anybody looks."""
+
+from __future__ import annotations
+
+from bottle_fsm.backend.base import PROVISION_ORDER
+from bottle_fsm.model import Json
+from bottle_fsm.places import CA_CERT_PATH
+from bottle_fsm.store import kinds
+from contract.contract_place import CANARY, Place
+
+NAMES = PROVISION_ORDER[1:]
+
+
+def _finding(step: Json) -> Json:
+    return {name: value for name, value in step.items() if name != "facts"}
+
+
+def test_provisions_in_the_one_order_and_the_second_time_changes_nothing(home: Place) -> None:
+    def provision() -> list[Json]:
+        since = home.record.sequence
+        home.effect("provision")
+        return [_finding(step) for step in home.steps_of("provision", since) if step["step"] in NAMES]
+
+    first, second = provision(), provision()
+    assert [step["step"] for step in first] == list(NAMES)
+    assert second == first
+    assert home.drift() == ""
+
+
+def test_has_trust_before_anything_else_is_put_inside(home: Place) -> None:
+    done = home.events(kinds.DONE)
+    reached = [e.dest for e in done]
+    assert reached.index("ca_trusted") < reached.index("provisioned")
+    first_put = next(e for e in home.events(kinds.STEP_DONE) if e.evidence["step"] == "prompt")
+    trusted = next(e for e in done if e.dest == "ca_trusted")
+    assert trusted.sequence < first_put.sequence
+    assert home.record.evidence["trust_matrix"]
+    assert all(row["ok"] is not False for row in home.record.evidence["trust_matrix"])
+
+
+def test_trusts_twice_without_changing_the_ca(home: Place) -> None:
+    before, facts = home.bottle().read_file(CA_CERT_PATH), dict(home.record.facts)
+    home.effect("trust_ca")
+    home.effect("trust_ca")
+    assert home.bottle().read_file(CA_CERT_PATH) == before
+    assert home.record.facts["ca_sha256"] == facts["ca_sha256"]
+    assert home.drift() == ""
+
+
+def test_notices_and_mends_an_agent_with_another_ca(worn_home: Place) -> None:
+    bottle = worn_home.bottle()
+    before = bottle.read_file(CA_CERT_PATH)
+    bottle.copy_in(b"another one", CA_CERT_PATH, owner="root")
+    assert worn_home.drift() != ""
+    assert worn_home.apply().action == "repaired"
+    assert worn_home.bottle().read_file(CA_CERT_PATH) == before
+    assert worn_home.drift() == ""
+
+
+def test_proves_what_gets_out(home: Place) -> None:
+    rows = home.record.evidence["selftest"]
+    assert rows
+    assert all(row["ok"] is not False for row in rows)
+
+
+def test_shows_no_secret_to_anybody(home: Place) -> None:
+    canary = CANARY.encode()
+    assert canary not in home.visible()
+    assert CANARY not in str([r.labels for r in home.raw()])
+    for path in home.runtime.root.path.rglob("*"):
+        if path.is_file():
+            assert canary not in path.read_bytes(), path
+    assert CANARY not in str(home.record.to_json())
+    assert CANARY not in str([e.body() for e in home.events()])
