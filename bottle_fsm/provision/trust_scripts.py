@@ -40,7 +40,7 @@ for name in $1; do
 done
 for file in {CA_CERT_PATH} {CA_BUNDLE_PATH}; do
   echo '{FILE_MARK}'
-  cat "$file" 2>/dev/null
+  cat "$file" 2>/dev/null || true
 done
 """
 """Run as root. `$1`: names of variables. Prints `key=value` lines, then the certificate and the bundle, each after a

@@ -161,6 +161,10 @@ class Bench:
         )
         return DockerBottle(self.engine, container, name=f"agent {container[:12]}")
 
+    def quick_store(self, bottle: DockerBottle) -> None:
+        """Leave a handful of public roots, so that each rebuild of the store takes a fraction of a second."""
+        assert bottle.exec(["sed", "-i", "12,$d", "/etc/ca-certificates.conf"], user="root").code == 0
+
     def restart(self, bottle: DockerBottle) -> None:
         with self.engine.guarded("test restart") as api:
             api.restart(bottle._id, timeout=1)

@@ -33,8 +33,15 @@ def certificate(tmp_path: Path) -> bytes:
 
 
 @pytest.fixture
-def fresh(bench: Bench, network: str, images: dict[str, ImageRef]) -> DockerBottle:
+def whole(bench: Bench, network: str, images: dict[str, ImageRef]) -> DockerBottle:
+    """An agent with all public roots."""
     return bench.agent(images["agent"].id, network)
+
+
+@pytest.fixture
+def fresh(bench: Bench, whole: DockerBottle) -> DockerBottle:
+    bench.quick_store(whole)
+    return whole
 
 
 def verified(bottle: DockerBottle, certificate: bytes) -> tuple[bool, bool]:
@@ -109,22 +116,22 @@ def test_replaces_the_ca_of_an_earlier_interceptor(fresh: DockerBottle, certific
 
 @pytest.mark.parametrize("delay", [0.05, 0.2, 0.5])
 def test_ends_well_after_an_update_that_was_killed_half_way(
-    fresh: DockerBottle, certificate: bytes, delay: float, tmp_path: Path
+    whole: DockerBottle, certificate: bytes, delay: float, tmp_path: Path
 ) -> None:
     old = authority(tmp_path / "old", "an earlier CA")
     # both shells are killed; what they left running goes on, as after the death of the exec that started them
     kill = f'sh -c "$0" bottle "$@" >/dev/null 2>&1 & sleep {delay}; kill -9 $!; pkill -9 -o update-ca-cert; exit 0'
     argv = ["bash", "-c", kill, ACT, old.decode(), "", "never"]
-    assert fresh.exec(argv, user="root").code == 0
+    assert whole.exec(argv, user="root").code == 0
     steps = RecordedSteps()
-    ca.trust(fresh, certificate, steps)
+    ca.trust(whole, certificate, steps)
     assert any("did not finish" in m for m in steps.done[0][1]["trust_store"]["changed"])
-    assert verified(fresh, certificate) == (True, True)
-    assert verified(fresh, old) == (False, False)
+    assert verified(whole, certificate) == (True, True)
+    assert verified(whole, old) == (False, False)
     # the public roots are all there again, in both forms
     assert (
-        fresh.exec(["sh", "-c", "ls /etc/ssl/certs/*.0 | wc -l"]).text
-        == fresh.exec(["sh", "-c", f"grep -c BEGIN {CA_BUNDLE_PATH}"]).text
+        whole.exec(["sh", "-c", "ls /etc/ssl/certs/*.0 | wc -l"]).text
+        == whole.exec(["sh", "-c", f"grep -c BEGIN {CA_BUNDLE_PATH}"]).text
     )
 
 

@@ -110,6 +110,7 @@ def test_names_the_one_tool_that_does_not_look_at_the_store(
     bench: Bench, network: str, images: dict[str, ImageRef], sidecars: Sidecars, steps: RecordedSteps
 ) -> None:
     bottle = bench.agent(images["agent"].id, network, sidecars.address, NODE_USE_ENV_PROXY="0")
+    bench.quick_store(bottle)
     ca.trust(bottle, sidecars.certificate, RecordedSteps())
     with pytest.raises(GateError, match="not trusted or not proxied: node ") as caught:
         run_gate(bottle, steps=steps, expect_launch=LAUNCH)
@@ -121,6 +122,7 @@ def test_works_in_an_image_that_has_one_tool_only(
     bench: Bench, network: str, images: dict[str, ImageRef], sidecars: Sidecars, kept: str
 ) -> None:
     bottle = bench.agent(images["agent"].id, network, sidecars.address)
+    bench.quick_store(bottle)
     ca.trust(bottle, sidecars.certificate, RecordedSteps())
     dropped = {"curl", "wget"} - {kept}
     without(bottle, *dropped, "python3", "git", "npm", "node", "openssl", "nc")
