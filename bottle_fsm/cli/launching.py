@@ -20,6 +20,7 @@ from bottle_fsm.cli.ending import Ending
 from bottle_fsm.cli.live import LiveTable
 from bottle_fsm.cli.report import Report
 from bottle_fsm.cli.story import Line, Story, colons
+from bottle_fsm.cli.streams import write_error
 from bottle_fsm.cli.terminal import Terminal
 from bottle_fsm.log import EventLog, Style, open_log_file
 from bottle_fsm.model import Event, Host
@@ -35,6 +36,12 @@ from bottle_fsm.store.root import open_root
 Work = Callable[[], Outcome]
 PARALLEL: Final = 4
 """How many bottles are worked on at a time unless `--parallel` says otherwise."""
+AFTER_SIGNAL: Final = {
+    "teardown": "what this launch made is taken away (a bottle that was ready once is kept)",
+    "keep": "everything is kept as it is, for `bottle-fsm resume`",
+    None: "what was launched is taken away or kept, as its apply said",
+}
+"""What happens after a first signal, by `--on-failure`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +79,13 @@ class Desk:
         code = exit_code(list(results.values()))
         Ending(self.app, self.runtime.journal, self._report).tell(results, code)
         return code
+
+
+def nothing_to_do(report: Report) -> int:
+    """Tell that no bottle is meant, without opening anything; return the exit code."""
+    write_error("nothing to do: every bottle of this state directory is torn down, or there is none")
+    report.end("ok", 0, bottles=[])
+    return 0
 
 
 @contextmanager

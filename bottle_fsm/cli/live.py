@@ -85,7 +85,7 @@ class LiveTable:
     def __rich__(self) -> RenderableType:
         """Draw the table as of now."""
         table = Table.grid(padding=(0, 2))
-        for bottle, row in self._rows.items():
+        for bottle, row in list(self._rows.items()):
             ended = row.state in _ENDS
             sign: RenderableType = Text("✓", "green") if ended else row.spinner
             elapsed = "" if ended else f"{time.monotonic() - row.since:.0f} s"

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from bottle_fsm.errors import StoreError
+from bottle_fsm.store import schema
 from bottle_fsm.store.journal import Journal
 from bottle_fsm.store.root import open_root
 
@@ -30,3 +35,16 @@ def test_opens_a_new_journal_in_several_processes_at_once(tmp_path: Path) -> Non
         journal = Journal(root.path, root.root_id)
         assert [event.kind for event in journal.events()] == ["root"]
         journal.close()
+
+
+def test_takes_a_step_of_the_schema_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = open_root(tmp_path)
+    Journal(root.path, root.root_id).close()
+    monkeypatch.setattr(schema, "VERSION", 2)
+    monkeypatch.setitem(schema._MIGRATIONS, 2, "CREATE TABLE more (x TEXT) STRICT; CREATE TABLE more (x TEXT) STRICT;")
+    with pytest.raises(StoreError, match="table more already exists"):
+        Journal(root.path, root.root_id)
+    connection = sqlite3.connect(root.path / "journal.sqlite3")
+    assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+    assert connection.execute("SELECT name FROM sqlite_master WHERE name = 'more'").fetchall() == []
+    connection.close()

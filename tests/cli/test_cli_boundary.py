@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 import pytest
-from cli_shell import PROGRAM, Shell
 
 from bottle_fsm import errors
 from bottle_fsm.cli.app import App
 from bottle_fsm.cli.boundary import describe, exit_code_of, guarded
 from bottle_fsm.errors import BottleError, InterruptedLaunchError, ManifestError, Problem
+from cli_shell import PROGRAM, Shell
 
 TABLE = [
     (errors.BottleError("x"), 1),
@@ -152,3 +152,24 @@ def test_shows_what_a_narrow_terminal_encoding_cannot_hold(shell: Shell) -> None
     ended = shell.finish(shell.spawn("audit", "--kind", "done"))
     assert ended.code == 0
     assert "declared\\u2192validated" in ended.out
+
+
+def test_ends_the_json_of_an_internal_error_too(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_args: object, **_more: object) -> None:
+        raise RuntimeError("odd")
+
+    monkeypatch.setattr("bottle_fsm.cli.verbs.plan.wanted", broken)
+    ended = shell.run("plan", shell.manifest, "--json")
+    assert ended.code == 1
+    assert ended.objects[-1]["error"] == {"code": "internal", "problem": "RuntimeError: odd"}
+    assert ended.err.startswith("error: internal: RuntimeError: odd.")
+
+
+def test_ends_the_json_of_a_second_signal_too(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_args: object, **_more: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bottle_fsm.cli.verbs.plan.wanted", stopped)
+    ended = shell.run("plan", shell.manifest, "--json")
+    assert ended.code == 130
+    assert ended.objects[-1] == {"type": "outcome", "outcome": "interrupted", "exit_code": 130}

@@ -4,6 +4,7 @@ import io
 import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -121,7 +122,7 @@ def test_tells_a_fingerprint_once_and_again_when_it_changes() -> None:
 
 
 def test_shows_findings_in_columns_with_the_remedy_of_what_failed() -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"detail": "", "more": 1, "ok": True, "remedy": "none needed", "tool": "curl", "version": "8.1"},
         {"detail": None, "ok": False, "remedy": "set NODE_USE_ENV_PROXY=1", "tool": "node\x1b", "version": "24"},
     ]

@@ -54,6 +54,8 @@ def test_does_nothing_where_all_means_none(shell: Shell) -> None:
         ended = shell.run(verb, "--all", "--json")
         assert ended.code == 0
         assert ended.objects[-1]["bottles"] == []
+        assert ended.err.startswith("nothing to do: every bottle of this state directory is torn down")
+        assert not shell.state.exists()
 
 
 def test_destroys_without_a_question_what_was_never_ready(shell: Shell) -> None:

@@ -11,7 +11,7 @@ import click
 from bottle_fsm.backend.choose import choose
 from bottle_fsm.cli.app import app_of
 from bottle_fsm.cli.door import EventVerb
-from bottle_fsm.cli.launching import PARALLEL, Desk, Manner, Work, desk, host
+from bottle_fsm.cli.launching import AFTER_SIGNAL, PARALLEL, Desk, Manner, Work, desk, host
 from bottle_fsm.cli.options import BACKENDS, json_option, lock_timeout_option, manifest_argument, yes_option
 from bottle_fsm.cli.report import reporting
 from bottle_fsm.cli.wanted import wanted
@@ -19,11 +19,6 @@ from bottle_fsm.manifest.spec import BottleSpec
 from bottle_fsm.runner.verbs import Wish, apply
 from bottle_fsm.safetext import safe
 from bottle_fsm.store.record import TORN_DOWN
-
-_AFTER_SIGNAL = {
-    "teardown": "what this launch made is taken away (a bottle that was ready once is kept)",
-    "keep": "everything is kept as it is, for `bottle-fsm resume`",
-}
 
 
 @click.command("apply", cls=EventVerb, short_help="Launch, resume, repair or revise the bottles of a manifest.")
@@ -72,7 +67,7 @@ def command(  # noqa: PLR0913 - the options of the verb
     Nothing is created before the whole manifest was checked against this host.
     """
     app = app_of(context)
-    manner = Manner(yes=yes, parallel=parallel, after_signal=_AFTER_SIGNAL[on_failure])
+    manner = Manner(yes=yes, parallel=parallel, after_signal=AFTER_SIGNAL[on_failure])
     with reporting(app, "apply", enabled=as_json) as report:
         specs = wanted(manifest, bottles, host("", app.directory), name=name, backend=backend)
         with desk(app, report, [spec.bottle for spec in specs], yes=yes) as at:

@@ -11,7 +11,7 @@ import click
 from bottle_fsm.cli.app import app_of
 from bottle_fsm.cli.door import EventVerb
 from bottle_fsm.cli.known import known
-from bottle_fsm.cli.launching import PARALLEL, Manner, Work, desk
+from bottle_fsm.cli.launching import PARALLEL, Manner, Work, desk, nothing_to_do
 from bottle_fsm.cli.options import all_option, bottles_argument, json_option, lock_timeout_option, yes_option
 from bottle_fsm.cli.report import reporting
 from bottle_fsm.errors import UsageError
@@ -52,6 +52,8 @@ def command(  # noqa: PLR0913 - the options of the verb
     manner = Manner(yes=yes, parallel=PARALLEL, after_signal="the teardown goes on to its end")
     with reporting(app, "destroy", enabled=as_json) as report:
         names = known(app.directory, bottles, every=every)
+        if not names:
+            return nothing_to_do(report)
         places = _places(save, names)
         with desk(app, report, names, yes=yes) as at:
             work: dict[str, Work] = {

@@ -10,7 +10,7 @@ import click
 from bottle_fsm.cli.app import app_of
 from bottle_fsm.cli.door import EventVerb
 from bottle_fsm.cli.known import known
-from bottle_fsm.cli.launching import PARALLEL, Manner, Work, desk
+from bottle_fsm.cli.launching import AFTER_SIGNAL, PARALLEL, Manner, Work, desk, nothing_to_do
 from bottle_fsm.cli.options import all_option, bottles_argument, json_option, lock_timeout_option, yes_option
 from bottle_fsm.cli.report import reporting
 from bottle_fsm.runner.verbs import resume
@@ -45,9 +45,11 @@ def command(  # noqa: PLR0913 - the options of the verb
     repaired if need be; a teardown that was begun is finished.
     """
     app = app_of(context)
-    manner = Manner(yes=yes, parallel=PARALLEL, after_signal="the launch is left as its apply said")
+    manner = Manner(yes=yes, parallel=PARALLEL, after_signal=AFTER_SIGNAL[on_failure])
     with reporting(app, "resume", enabled=as_json) as report:
         names = known(app.directory, bottles, every=every)
+        if not names:
+            return nothing_to_do(report)
         with desk(app, report, names, yes=yes) as at:
             work: dict[str, Work] = {
                 name: partial(resume, at.runtime, name, on_failure=on_failure, lock_timeout=lock_timeout)
