@@ -186,7 +186,11 @@ class EgressAddon:
     # --- the way out -----------------------------------------------------------------------------------------------
 
     def _send_by_guard(self, flow: http.HTTPFlow) -> None:
-        server = Server(address=(flow.request.host, flow.request.port))
+        request = flow.request
+        if request.is_http2 and (request.raw_content or "content-length" in request.headers):
+            # HTTP/2 frames a body without this header; to a server of HTTP/1 an unframed body is the next request.
+            request.headers["content-length"] = str(len(request.raw_content or b""))
+        server = Server(address=(request.host, request.port))
         server.via = ("http", (self._egress.guard.host, self._egress.guard.port))
         flow.server_conn = server
 

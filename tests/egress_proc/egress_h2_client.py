@@ -1,6 +1,7 @@
 """An HTTP/2 client in the sidecars' environment, for what curl cannot send: trailers, and line breaks inside a head.
 
-Arguments: proxy address, proxy port, CA file, path, value of a header, value of a trailer. Prints the answer's status,
+Arguments: proxy address, proxy port, CA file, path, value of a header, value of a trailer (may be
+empty), body, which is sent without a length. Prints the answer's status,
 or `reset` when the proxy ended stream or connection instead.
 """
 
@@ -16,7 +17,7 @@ from h2.events import ConnectionTerminated, ResponseReceived, StreamReset  # typ
 
 
 def main() -> int:
-    host, port, ca, path, header, trailer = sys.argv[1:]
+    host, port, ca, path, header, trailer, body = sys.argv[1:]
     sock = socket.create_connection((host, int(port)), timeout=10)
     sock.sendall(b"CONNECT allowed.test:443 HTTP/1.1\r\nHost: allowed.test:443\r\n\r\n")
     assert b" 200 " in sock.recv(4096)
@@ -29,8 +30,9 @@ def main() -> int:
     connection.initiate_connection()
     head = [(":method", "POST"), (":scheme", "https"), (":authority", "allowed.test"), (":path", path)]
     connection.send_headers(1, [*head, ("x-header", header)])
-    connection.send_data(1, b"ok")
-    connection.send_headers(1, [("x-trailer", trailer)], end_stream=True)
+    connection.send_data(1, body.encode(), end_stream=not trailer)
+    if trailer:
+        connection.send_headers(1, [("x-trailer", trailer)], end_stream=True)
     wrapped.sendall(connection.data_to_send())
     while data := wrapped.recv(65536):
         for event in connection.receive_data(data):

@@ -359,10 +359,10 @@ def test_refuses_a_secret_in_url_or_header_and_never_repeats_it(
         assert FAKE_GITHUB_TOKEN[4:] not in log.read_text()
 
 
-def by_http2(stack: Stack, path: str, header: str = "x", trailer: str = "x") -> str:
+def by_http2(stack: Stack, path: str, header: str = "x", trailer: str = "", body: str = "ok") -> str:
     script = Path(__file__).parent / "egress_h2_client.py"
     argv: list[str | Path] = [VENV / "bin" / "python", script, stack.host, str(INTERCEPTOR_PORT), stack.ca]
-    done = subprocess.run([*argv, path, header, trailer], capture_output=True, text=True, check=True, timeout=20)
+    done = subprocess.run([*argv, path, header, trailer, body], capture_output=True, text=True, check=True, timeout=20)
     return done.stdout
 
 
@@ -390,6 +390,18 @@ def test_lets_no_line_break_of_http2_become_a_header_of_http1(
     assert (arrivals(world), stack.tunnels) == (before, tunnels)
 
 
+def test_frames_a_body_of_http2_so_that_it_is_no_second_request(stack: Stack, world: World) -> None:
+    before = len(world.allowed.requests)
+    second = "GET /second HTTP/1.1\r\nHost: evil.test\r\n\r\n"
+    assert by_http2(stack, "/first", body=second) == "200"
+    assert by_http2(stack, "/then") == "200"
+    arrived = world.allowed.requests[before:]
+    assert [(seen.line, seen.body) for seen in arrived] == [
+        ("POST /first HTTP/1.1", second.encode()),
+        ("POST /then HTTP/1.1", b"ok"),
+    ]
+
+
 def test_streams_a_large_answer_in_bounded_memory(stack: Stack, tmp_path: Path) -> None:
     assert stack.interceptor is not None
     pid = stack.interceptor.popen.pid
@@ -401,10 +413,10 @@ def test_streams_a_large_answer_in_bounded_memory(stack: Stack, tmp_path: Path) 
     stack.get("allowed.test")
     before = resident()
     target = tmp_path / "large"
-    done = stack.curl("-o", str(target), "https://allowed.test/large/200")
+    done = stack.curl("-o", str(target), "https://allowed.test/large/100")
     assert done.returncode == 0, done.stderr
-    assert target.stat().st_size == 200 * MIB
-    assert resident() - before < 64 * 1024
+    assert target.stat().st_size == 100 * MIB
+    assert resident() - before < 48 * 1024
 
 
 def test_lets_nothing_arrive_of_a_chunked_body_with_trailers(stack: Stack, world: World) -> None:
