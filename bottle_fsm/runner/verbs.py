@@ -144,7 +144,7 @@ def _continue(owned: Session, cause: str, on_failure: OnFailure) -> Outcome:
         return _go_up(owned, cause, on_failure, "resumed")
     broken = _drift(owned)
     if not broken:
-        owned.commit(kinds.OBSERVED, cause="as recorded")
+        owned.commit(kinds.OBSERVED, cause="as recorded", evidence={"as_recorded": True})
         return Outcome("unchanged", owned.record)
     Drive(owned).repair(broken)
     return _go_up(owned, "repair", on_failure, "repaired")

@@ -167,6 +167,8 @@ def _moved(now: BottleRecord, event: Event) -> BottleRecord:
 
 
 def _failed(now: BottleRecord, event: Event) -> BottleRecord:
+    if event.kind == kinds.FAILED and event.dest == now.state:
+        return now  # it broke after the move was committed: the state is what counts
     if event.kind == kinds.UNDO_FAILED:
         return replace(now, outcome=LEFTOVER, error=event.error, cause=event.cause)
     outcome = LEFTOVER if now.down else INTERRUPTED if event.error in {"interrupted", "decision_needed"} else FAILED
@@ -190,7 +192,11 @@ def _undone(now: BottleRecord, event: Event) -> BottleRecord:
 
 
 def _seen(now: BottleRecord, event: Event) -> BottleRecord:
-    return replace(now, observed_at=event.time)
+    """A look; one that found a provisioned bottle as recorded makes it ready, whatever failed before."""
+    changes: dict[str, Any] = {"observed_at": event.time}
+    if event.evidence.get("as_recorded"):
+        changes |= {"outcome": READY, "error": "", "cause": ""}
+    return replace(now, **changes)
 
 
 _HANDLERS: Final[Mapping[str, Callable[[BottleRecord, Event], BottleRecord]]] = {
