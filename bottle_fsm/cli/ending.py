@@ -69,6 +69,8 @@ class Ending:
 
     def _left(self, record: BottleRecord) -> str:
         """Say what an interrupted launch left."""
+        if not record.launch:
+            return "Nothing was begun."
         if record.state == TORN_DOWN:
             return "Everything of this launch was taken away again."
         resume, destroy = self._app.command("resume", record.bottle), self._app.command("destroy", record.bottle)

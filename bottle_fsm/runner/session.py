@@ -146,6 +146,7 @@ def session(runtime: Runtime, bottle: str, *, command: str, lock_timeout: float 
     Raises:
         LockHeldError: another process has it, and had it for `lock_timeout` seconds.
     """
-    with BottleLock(runtime.root.path, bottle, command=command, timeout=lock_timeout):
+    sleep = runtime.stop.sleep
+    with BottleLock(runtime.root.path, bottle, command=command, timeout=lock_timeout, sleep=sleep):
         epoch = runtime.journal.take(bottle, command=command)
         yield Session(runtime, bottle, epoch)

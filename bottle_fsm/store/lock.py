@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -57,8 +58,25 @@ def _lock_file(root: Path, bottle: str) -> Path:
 class BottleLock:
     """The lock of one bottle; a context manager that holds it."""
 
-    def __init__(self, root: Path, bottle: str, *, command: str, timeout: float = 0.0) -> None:
-        """Name the lock; `command` tells others what we do, `timeout` is how many seconds to wait for it."""
+    def __init__(
+        self,
+        root: Path,
+        bottle: str,
+        *,
+        command: str,
+        timeout: float = 0.0,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Name the lock.
+
+        Args:
+            root: the state root.
+            bottle: whose lock.
+            command: tells others what we do.
+            timeout: how many seconds to wait for it.
+            sleep: waits between two tries; what it raises ends the waiting.
+        """
+        self._sleep = sleep
         self._path = _lock_file(root, bottle)
         self._bottle = bottle
         self._command = command
@@ -76,7 +94,7 @@ class BottleLock:
                 os.close(descriptor)
                 if time.monotonic() >= deadline:
                     raise self._held(holder) from None
-                time.sleep(_POLL)
+                self._sleep(_POLL)
                 continue
             if self._same_file(descriptor):
                 break

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from bottle_fsm.store.lock import BottleLock
 from cli_shell import PROGRAM, Ended, Shell
 
 
@@ -120,6 +121,22 @@ def test_calls_a_killed_launch_interrupted_and_resumes_it(shell: Shell) -> None:
     assert again.code == 0
     assert "settled what an earlier run left open" in again.err or "left open" not in again.err
     assert shell.run("audit", "verify").code == 0
+
+
+def test_stops_waiting_for_a_lock(shell: Shell) -> None:
+    (shell.state / "locks").mkdir()
+    with BottleLock(shell.state, "demo/implementer", command="apply"):
+        process = shell.spawn("apply", shell.manifest, "implementer", "--lock-timeout", "60")
+        deadline = time.monotonic() + 30
+        while not (shell.state / "journal.sqlite3").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.5)
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        ended = shell.finish(process)
+    assert time.monotonic() - began < 10
+    assert ended.code == 130
+    assert "error: stopped by signal 2.\n    Nothing was begun.\n" in ended.err
 
 
 def test_finishes_a_teardown_in_spite_of_a_signal(shell: Shell) -> None:
