@@ -2,7 +2,8 @@
 
 Two ways to try the same: Python where the image has it, else shell with curl or wget. Answers are the words that
 `selftest` expects: `allow`, `deny`, `refused`, `unreachable`, `no answer`, `no address`; a detail may follow after a
-colon. `untested` where the image has nothing to try it with.
+colon. `untested` where the image has nothing to try it with; `unresolved` where the guard cannot judge a name that has
+no address at the moment (a host that is offline, a made-up name below a wildcard).
 """
 
 from __future__ import annotations
@@ -34,7 +35,17 @@ def split(target):
 def verdict(target):
     query = urllib.parse.urlencode(dict(zip(("host", "port"), split(target))))
     with quiet.open("https://{GATE_HOST}/verdict?" + query, timeout={_LIMIT}) as answer:
-        return json.load(answer)["decision"]
+        said = json.load(answer)
+    found = said.get("findings") or []
+    # a guard that wants an address first refuses a name that has none now; that is no matter of the rule
+    if said["decision"] == "deny" and said.get("by") == "guard" and found and all(map(unresolved, found)):
+        return "unresolved: " + ", ".join(found)
+    return said["decision"]
+
+
+def unresolved(rule):
+    rule = rule.lower()
+    return ("ssrf" in rule or "dns" in rule) and "private" not in rule
 
 
 def through(request):
@@ -118,6 +129,8 @@ verdict() {{
   answer=$(get "https://{GATE_HOST}/verdict?host=${{1%:*}}&port=${{1##*:}}") || {{ echo "failed: $answer"; return; }}
   case $answer in
   *'"decision"'*'"allow"'*) echo allow ;;
+  *'"guard"'*'"findings"'*[Ss][Ss][Rr][Ff]*|*'"guard"'*'"findings"'*[Dd][Nn][Ss]*)
+    case $answer in *private*|*listed*) echo deny ;; *) echo 'unresolved: says the guard' ;; esac ;;
   *'"decision"'*'"deny"'*) echo deny ;;
   *) echo "failed: $answer" ;;
   esac

@@ -53,7 +53,8 @@ class Probe:
 def run_selftest(bottle: Bottle, plan: BottlePlan, probes: Mapping[str, str], steps: Steps) -> None:
     """Try everything and record a row for each: `probe`, `target`, `expected`, `got`, `ok`, `ms`.
 
-    `ok` is None where the image has nothing to try it with; `got` says so. `probes` maps what an address is to
+    `ok` is None where a probe can show nothing (the image has nothing to try it with, the guard cannot resolve the
+    name); `got` says so. `probes` maps what an address is to
     `host:port`; a backend without an interceptor is tested with direct paths alone, and not at all when it names none.
 
     Raises:
@@ -150,7 +151,7 @@ def judge(probe: Probe, answer: Json | None) -> Json:
     if answer is None:
         return {**row, "got": "nothing: the probe did not end", "ok": False, "ms": 0}
     got, milliseconds = answer["got"], answer["ms"]
-    if got.startswith("untested"):
+    if got.startswith(("untested", "unresolved")):
         return {**row, "got": got, "ok": None, "ms": milliseconds}
     fine = got == probe.expected or got.startswith(f"{probe.expected}:")
     late = fine and 0 < probe.within < milliseconds

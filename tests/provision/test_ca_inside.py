@@ -159,6 +159,12 @@ def test_says_what_an_image_without_a_store_needs(fresh: DockerBottle, certifica
         ca.trust(fresh, certificate, RecordedSteps())
 
 
+def test_does_not_believe_a_tool_that_did_nothing(fresh: DockerBottle, certificate: bytes) -> None:
+    fresh.copy_in(b"#!/bin/sh\nexit 0\n", "/usr/sbin/update-ca-certificates", mode=0o755, owner="root")
+    with pytest.raises(ProvisionError, match=r"after the update: .* does not hold it"):
+        ca.trust(fresh, certificate, RecordedSteps())
+
+
 def test_says_what_an_image_without_flock_needs(fresh: DockerBottle, certificate: bytes) -> None:
     fresh.exec(["rm", "/usr/bin/flock"], user="root")
     with pytest.raises(ProvisionError, match="flock is missing"):

@@ -13,7 +13,7 @@ from bottle_fsm.errors import DecisionNeededError, ProvisionError
 from bottle_fsm.plan.bottle_plan import ProvisionItem
 from bottle_fsm.provision import git as git_module
 from bottle_fsm.provision.git import MARK, GitProvisioner, read_mark
-from bottle_fsm.provision.workspace import Survey
+from bottle_fsm.provision.workspace import Survey, pack
 
 pytestmark = pytest.mark.engine
 
@@ -242,4 +242,4 @@ def test_takes_a_broken_mark_for_none(fresh: DockerBottle) -> None:
 def test_says_which_file_changed_while_it_was_read(fresh: DockerBottle, tmp_path: Path) -> None:
     gone = Survey(tmp_path, "plain", ("absent",), 1)
     with (tmp_path / "tar").open("wb") as target, pytest.raises(ProvisionError, match="changed while it was read"):
-        git_module.pack(gone, target)
+        pack(gone, target)

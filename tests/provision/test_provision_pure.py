@@ -1,22 +1,29 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from provision_bench import RecordedSteps
 
 from bottle_fsm.backend.base import PROVISION_ORDER
+from bottle_fsm.bottle import Bottle, ExecResult
 from bottle_fsm.errors import GateError, ProvisionError
 from bottle_fsm.places import CA_BUNDLE_PATH, CA_CERT_PATH, GATE_HOST
+from bottle_fsm.plan.bottle_plan import BottlePlan
 from bottle_fsm.provision import PROVISIONERS, ca
 from bottle_fsm.provision.environment import ADDITIVE, REPLACING, agent_environment, proxy_url
 from bottle_fsm.provision.gate_script import TOOL_MARK, TOOLS
-from bottle_fsm.provision.selftest import Probe, _answers, judge
+from bottle_fsm.provision.probe_scripts import _PYTHON, _SHELL
+from bottle_fsm.provision.selftest import Probe, _answers, judge, run_selftest
 from bottle_fsm.provision.ssh import _Key
 from bottle_fsm.provision.sshfiles import config_text, constraints, known_hosts_text
 from bottle_fsm.provision.sshkey import key_facts
@@ -149,6 +156,7 @@ def test_names_every_failing_tool_and_a_remedy() -> None:
         ("reached: connection refused", 1, False),
         ("failed: ValueError", 1, False),
         ("untested: no nc", 1, None),
+        ("unresolved: SSRF-dns", 1, None),
     ],
 )
 def test_judges_an_answer_by_word_and_time(got: str, milliseconds: int, ok: bool | None) -> None:
@@ -166,6 +174,69 @@ def test_reads_no_answer_from_noise(text: str) -> None:
     assert _answers(text.replace("\n", " ") + '\n{"probe": 3, "got": "allow", "ms": 5}') == {
         3: {"got": "allow", "ms": 5}
     }
+
+
+class ScriptedBottle:
+    """Answers each self-test from a list of times in milliseconds: what is late, and whether it is late again."""
+
+    def __init__(self, *milliseconds: int) -> None:
+        self.left = list(milliseconds)
+
+    def exec(self, argv: Sequence[str], **_: object) -> ExecResult:
+        late = self.left.pop(0)
+        words = {"tcp": "unreachable", "dns": "no answer", "name": "no address"}
+        lines = [
+            json.dumps({"probe": int(number), "got": words[kind], "ms": late if kind == "tcp" else 1})
+            for number, kind, _ in (argument.split(" ", 2) for argument in argv[4:])
+        ]
+        return ExecResult(0, "\n".join(lines).encode(), b"")
+
+
+def bare_plan() -> BottlePlan:
+    texts = dict.fromkeys(("bottle", "slug", "backend", "spec", "guard", "guard_reason"), "x")
+    return BottlePlan(**texts, endpoint={}, objects=(), policy={}, env={}, secrets={}, provision=())  # type: ignore[arg-type]
+
+
+def test_tries_a_late_probe_once_more() -> None:
+    steps = RecordedSteps()
+    run_selftest(cast("Bottle", ScriptedBottle(5000, 10)), bare_plan(), {"x": "192.0.2.1:1"}, steps)
+    assert all(row["ok"] for row in steps.done[0][1]["selftest"])
+
+
+def test_fails_a_probe_that_is_late_twice() -> None:
+    bottle = cast("Bottle", ScriptedBottle(5000, 5000))
+    with pytest.raises(GateError, match="expected unreachable, late: unreachable after 5000 ms"):
+        run_selftest(bottle, bare_plan(), {"x": "192.0.2.1:1"}, RecordedSteps())
+
+
+@pytest.mark.parametrize(
+    ("said", "got"),
+    [
+        ({"decision": "allow", "by": "guard"}, "allow"),
+        ({"decision": "deny", "by": "interceptor", "findings": []}, "deny"),
+        ({"decision": "deny", "by": "guard", "findings": ["SSRF-dns-failed"]}, "unresolved: SSRF-dns-failed"),
+        ({"decision": "deny", "by": "guard", "findings": ["ssrf_private_address"]}, "deny"),
+        ({"decision": "deny", "by": "guard", "findings": ["SSRF-x", "not_listed"]}, "deny"),
+        ({"decision": "deny", "by": "guard", "findings": []}, "deny"),
+    ],
+)
+def test_tells_a_name_without_an_address_from_a_refusal(
+    said: dict[str, object], got: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["probe"])
+    inside: dict[str, Any] = {}
+    exec(_PYTHON, inside)
+    opener = type("Opener", (), {"open": lambda *_, **__: io.StringIO(json.dumps(said))})
+    inside["quiet"] = opener()
+    assert inside["verdict"]("name.example:443") == got
+    # the same question to the shell's way: curl answers with the same body
+    fake = tmp_path / "curl"
+    fake.write_text(f"#!/bin/sh\ncat <<'END'\n{json.dumps(said)}\nEND\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    done = subprocess.run(["sh", "-c", _SHELL, "sh", "1 verdict name.example:443"], capture_output=True, check=True)
+    expected = got.partition(":")[0]
+    assert json.loads(done.stdout)["got"].partition(":")[0] == expected
 
 
 # --- ssh ---

@@ -116,12 +116,12 @@ class Bench:
         name = f"{self._prefix}-{next(_numbers)}"
         with self.engine.guarded("test network") as api:
             octets = os.getpid() % 250, next(_numbers) % 4 * 64
-            pool = {"Subnet": f"10.249.{octets[0]}.{octets[1]}/26"}
+            pool: Any = {"Config": [{"Subnet": f"10.249.{octets[0]}.{octets[1]}/26"}]}
             made = api.create_network(
                 name,
                 driver="bridge",
                 internal=True,
-                ipam={"Config": [pool]},
+                ipam=pool,
                 options={"com.docker.network.bridge.inhibit_ipv4": "true"},
             )
         self._stack.callback(self._remove_network, made["Id"])
@@ -130,7 +130,8 @@ class Bench:
     def container(self, image: str, network: str, **config: Any) -> tuple[str, str]:
         """Create and start a container; return its id and its address."""
         name = f"{self._prefix}-{next(_numbers)}"
-        with self.engine.guarded("test container") as api:
+        with self.engine.guarded("test container") as client:
+            api: Any = client
             host = {
                 "NetworkMode": network,
                 "CapDrop": ["ALL"],
