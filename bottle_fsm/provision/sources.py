@@ -45,6 +45,8 @@ def _skills(spec: BottleSpec, agent: Agent, host: Host, problems: list[Problem])
         source = skill_source(name, spec, host.home)
         try:
             tree = read_tree(source)
+            if not tree.entries:
+                raise ProvisionError("holds no file", place=str(source))  # noqa: TRY301 - one way for all problems
         except ProvisionError as error:
             problems.append(_problem(spec, f"skills/{index}", error))
             continue

@@ -121,15 +121,18 @@ def test_reports_all_sources_that_may_not_be_copied(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "link").symlink_to("/etc/passwd")
-    made = spec(tmp_path, agent={"skills": ["./one", "./two"], "workspace": {"source": "./absent"}})
+    (tmp_path / "three").mkdir()
+    made = spec(tmp_path, agent={"skills": ["./one", "./two", "./three"], "workspace": {"source": "./absent"}})
     with pytest.raises(ValidationError) as caught:
         read_sources(made, host(tmp_path))
     assert [problem.place.split(" ")[1] for problem in caught.value.problems] == [
         "agents/ada/skills/0",
         "agents/ada/skills/1",
+        "agents/ada/skills/2",
         "agents/ada/workspace/source",
     ]
     assert "the link leaves the tree" in str(caught.value)
+    assert "three: holds no file" in str(caught.value)
 
 
 def test_names_likely_secrets_of_the_workspace(tmp_path: Path) -> None:
