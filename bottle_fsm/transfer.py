@@ -18,6 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Final
 
 from bottle_fsm import inside
@@ -31,7 +32,11 @@ COPY_RATE: Final = 1 << 20
 """A copy may take `COPY_SECONDS`, and a second more for each so many bytes."""
 GRACE: Final = inside.KILL_AFTER + 8.0
 """Seconds after a command's own timeout in which the killed command must have left."""
-HOME_OF_ROOT: Final = "/root"
+SHELL: Final = "/bin/sh"
+ROOT_ENV: Final[Mapping[str, str]] = MappingProxyType(
+    {"HOME": "/root", "USER": "root", "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+)
+"""For commands run as root: an image's PATH may begin with a directory of the agent's, full of its own `sh`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +151,8 @@ class ExecBottle(ABC):
         """Run a command under `timeout` inside, so that it ends in time even when this process is gone by then."""
         mark = new_mark()
         length = "-1" if packed is None else str(packed.length)
-        wrapped = ("sh", "-c", inside.RUN, inside.MARK_PREFIX + mark, length, f"{timeout:g}", *argv)
-        home = {"HOME": HOME_OF_ROOT, "USER": "root"} if user == "root" else {}
+        wrapped = (SHELL, "-c", inside.RUN, inside.MARK_PREFIX + mark, length, f"{timeout:g}", *argv)
+        as_root = user == "root"
         call = Call(
             argv=wrapped,
             user=user,
@@ -155,8 +160,8 @@ class ExecBottle(ABC):
             mark=mark,
             stdin=None if packed is None else packed.stream,
             length=0 if packed is None else packed.length,
-            env={**home, **(env or {}), inside.MARK_VARIABLE: mark},
-            workdir=workdir,
+            env={**(ROOT_ENV if as_root else {}), **(env or {}), inside.MARK_VARIABLE: mark},
+            workdir=workdir or ("/" if as_root else None),
             sink=sink,
         )
         began = time.monotonic()
@@ -213,7 +218,7 @@ def _boot() -> str:
 
 
 def _script(script: str, *arguments: str) -> tuple[str, ...]:
-    return ("sh", "-c", script, "sh", *arguments)
+    return (SHELL, "-c", script, "sh", *arguments)
 
 
 def _packed(source: bytes | Path) -> tuple[Packed, str]:

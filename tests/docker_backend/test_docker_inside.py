@@ -26,6 +26,7 @@ from docker.types import IPAMConfig, IPAMPool
 from bottle_fsm import inside, naming, transfer
 from bottle_fsm.archive import Member, tree_digest
 from bottle_fsm.backend.docker import addresses
+from bottle_fsm.backend.docker import bottle as bottle_module
 from bottle_fsm.backend.docker.agent import IDLE
 from bottle_fsm.backend.docker.archive_files import MAX_READ, check_files, put_members, read_members
 from bottle_fsm.backend.docker.bottle import DockerBottle
@@ -33,7 +34,7 @@ from bottle_fsm.backend.docker.client import connect
 from bottle_fsm.backend.docker.images import ImageRef
 from bottle_fsm.backend.docker.plan import subnet_fact
 from bottle_fsm.bottle import Owner
-from bottle_fsm.errors import DriftError, ProvisionError, StepTimeoutError
+from bottle_fsm.errors import BackendError, DriftError, ProvisionError, StepTimeoutError
 from docker_backend.launch_bench import CANARY, LaunchBench, make_container
 
 pytestmark = pytest.mark.engine
@@ -346,6 +347,31 @@ def test_writes_as_root_only_where_nobody_else_could_move_a_step(bottle: DockerB
         bottle.copy_in(b"x", "/opt/open/x", owner="root")
     with pytest.raises(ProvisionError, match="cannot write in /etc"):
         bottle.copy_in(b"x", "/etc/from-agent")
+
+
+def test_runs_nothing_of_the_agents_as_root(bottle: DockerBottle) -> None:
+    programs = "sh cat timeout head sha256sum mv mkdir stat id tr grep chmod flock rm"
+    fake = "'#!/bin/sh\\n/usr/bin/touch /tmp/ran-$(/usr/bin/id -u)\\n'"
+    plant = f"""mkdir -p ~/.local/bin && cd ~/.local/bin
+for p in {programs}; do printf {fake} > $p; /bin/chmod 755 $p; done"""
+    assert bottle.exec(["/bin/sh", "-c", plant]).code == 0
+    try:
+        assert bottle.exec(["sh", "-c", "pwd; id -u"], user="root").text == "/\n0"
+        bottle.copy_in(b"x", "/opt/as-root", owner="root")
+        assert bottle.read_file("/opt/as-root") == b"x"
+        bottle.kill_marked("nobody", "root")
+    finally:
+        with bottle._engine.guarded("tidy") as api:
+            tidy = api.exec_create(bottle.container_id, ["/bin/rm", "-rf", "/home/agent/.local"], user="1000:1000")
+            api.exec_start(tidy["Id"])
+    assert bottle.exec(["ls", "/tmp"]).text.split().count("ran-0") == 0
+
+
+def test_ends_a_command_that_floods_its_output(bottle: DockerBottle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bottle_module, "OUTPUT_LIMIT", 1 << 20)
+    with pytest.raises(BackendError, match="wrote more than 1 MiB"):
+        bottle.exec(["sh", "-c", "cat /dev/zero"])
+    assert _processes(bottle, "cat /dev/zero") == []
 
 
 def test_copies_a_tree_in_and_out(bottle: DockerBottle, tmp_path: Path) -> None:

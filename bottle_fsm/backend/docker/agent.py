@@ -29,6 +29,9 @@ class AgentContainer(Container):
 
     ROLE = naming.ROLE_AGENT
 
+    def __init__(self, sidecars: tuple[Container, ...]) -> None:
+        self._sidecars = sidecars
+
     def plan(self, work: Work) -> AgentPlan:
         """Return the agent's part of the plan."""
         return work.plan.agent_plan
@@ -37,6 +40,11 @@ class AgentContainer(Container):
         """Return the agent's own directories, so that any image has them; their parents are root's."""
         own = Member(None, 0o755, AGENT_UID, AGENT_GID)
         return {AGENT_HOME: own} | ({} if self.plan(work).bind else {WORKSPACE: own})
+
+    def before_start(self, work: Work) -> None:
+        """See that both sidecars run and are well now: the agent is never started by us without them."""
+        for sidecar in self._sidecars:
+            sidecar.check(work)
 
     def volumes(self, work: Work) -> dict[str, str]:
         """Return a labelled volume for each that the image declares: an anonymous one would stay behind."""

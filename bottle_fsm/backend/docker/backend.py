@@ -55,7 +55,7 @@ class DockerBackend(BottleBackend):
         self._engine: Engine | None = None
         self._proxy = GuardProxy()
         self._mitm = MitmProxy()
-        self._agent = AgentContainer()
+        self._agent = AgentContainer((self._proxy, self._mitm))
 
     @property
     def engine(self) -> Engine:
@@ -111,12 +111,11 @@ class DockerBackend(BottleBackend):
         self._mitm.record_ca(work, container_id)
 
     def start_agent(self, plan: BottlePlan, launch: Launch, steps: Steps) -> None:
-        """Bring up the agent; immediately before, both sidecars are looked at once more."""
+        """Bring up the agent; both sidecars are looked at now, and once more immediately before it is started."""
         work = self._work(plan, launch, steps)
         self._proxy.check(work)
         self._mitm.check(work)
-        for role in (naming.ROLE_NET_BETWEEN, naming.ROLE_NET_INSIDE):
-            check_members(work, role)
+        check_members(work, NETWORKS)
         self._agent.start(work)
 
     def provision_ca(self, plan: BottlePlan, launch: Launch, steps: Steps) -> None:

@@ -16,14 +16,18 @@ from bottle_fsm.backend.docker.client import Engine
 from bottle_fsm.backend.docker.stream import STDERR, ExecStream, Pump
 from bottle_fsm.backend.docker.terminal import Terminal
 from bottle_fsm.bottle import ExecResult, Owner
-from bottle_fsm.errors import TransientError
+from bottle_fsm.errors import BackendError, TransientError
 from bottle_fsm.places import AGENT_GID, AGENT_UID
-from bottle_fsm.transfer import Call, ExecBottle, is_orphan
+from bottle_fsm.transfer import ROOT_ENV, SHELL, Call, ExecBottle, is_orphan
 
 USERS: Final[Mapping[Owner, str]] = {"agent": f"{AGENT_UID}:{AGENT_GID}", "root": "0:0"}
 OUTPUT_LIMIT: Final = 64 << 20
-"""Bytes of output that are kept of one command; a runaway agent must not fill the launcher's memory."""
+"""Bytes that one command may write; a runaway agent must not fill the launcher's memory."""
 _EXIT_CODE_SECONDS: Final = 5.0
+
+
+class FloodError(Exception):
+    """A command writes more than anybody will read; never leaves this module."""
 
 
 class DockerBottle(ExecBottle):
@@ -53,11 +57,13 @@ class DockerBottle(ExecBottle):
             stream = ExecStream(api, exec_id, tty=False)
             try:
                 outputs = self._collect(stream, call, deadline)
+            except FloodError:
+                self._end(call)
+                raise BackendError(f"a command wrote more than {OUTPUT_LIMIT >> 20} MiB", place=self._name) from None
             finally:
                 stream.close()
         if outputs is None:
-            if call.mark:
-                self.kill_marked(call.mark, call.user)
+            self._end(call)
             raise TimeoutError(call.argv[0])
         return ExecResult(self._exit_code(exec_id), *outputs)
 
@@ -66,7 +72,7 @@ class DockerBottle(ExecBottle):
         with self._engine.guarded(f"exec in {self._name}") as api:
             exec_id = api.exec_create(
                 self._id,
-                ["sh", "-c", inside.INTERACT, "bottle-session", *argv],
+                [SHELL, "-c", inside.INTERACT, "bottle-session", *argv],
                 stdin=True,
                 tty=tty,
                 user=self._users["agent"],
@@ -101,10 +107,15 @@ class DockerBottle(ExecBottle):
             ended += 1
         return ended
 
+    def _end(self, call: Call) -> None:
+        """Kill what a call started; one without a mark is bounded by what it is."""
+        if call.mark:
+            self.kill_marked(call.mark, call.user)
+
     def kill_marked(self, mark: str, user: Owner) -> None:
         """Kill what carries a mark, as the user it runs as: without capabilities root kills nobody else's."""
-        argv = ("sh", "-c", inside.KILL, "bottle-kill", mark)
-        call = Call(argv=argv, user=user, seconds=10.0, mark="", env={})
+        argv = (SHELL, "-c", inside.KILL, "bottle-kill", mark)
+        call = Call(argv=argv, user=user, seconds=10.0, mark="", env=ROOT_ENV if user == "root" else {})
         with contextlib.suppress(TimeoutError):
             self._run_plain(call)
 
@@ -147,8 +158,10 @@ class DockerBottle(ExecBottle):
             number, data = frame
             if number != STDERR and call.sink is not None:
                 call.sink.write(data)
-            elif len(outputs[number == STDERR]) < OUTPUT_LIMIT:
+            else:
                 outputs[number == STDERR] += data
+                if len(outputs[number == STDERR]) > OUTPUT_LIMIT:
+                    raise FloodError
 
     def _exit_code(self, exec_id: str) -> int:
         """Return the exit code; outputs may be closed a moment before the engine knows it."""

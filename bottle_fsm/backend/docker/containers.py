@@ -16,7 +16,7 @@ from bottle_fsm.backend.docker.archive_files import check_files, put_members
 from bottle_fsm.backend.docker.bottle import DockerBottle
 from bottle_fsm.backend.docker.creation import Circumstances, container_config, filled
 from bottle_fsm.backend.docker.joining import PLACES, check_networks, join, placeholders, rejoin
-from bottle_fsm.backend.docker.networks import network_id
+from bottle_fsm.backend.docker.networks import network_ids
 from bottle_fsm.backend.docker.plan import ContainerPlan, image_fact, subnet_fact
 from bottle_fsm.backend.docker.wait import check_running, wait_ready
 from bottle_fsm.backend.docker.work import Ground, Work
@@ -52,6 +52,9 @@ class Container(ABC):
 
     def deliver(self, work: Work, container_id: str) -> None:  # noqa: B027 - not everyone has something to get
         """Bring what must live on tmpfs: after each start, and again when it is adopted."""
+
+    def before_start(self, work: Work) -> None:  # noqa: B027 - only some depend on others
+        """Look at what must be well immediately before the container is started."""
 
     def volumes(self, work: Work) -> dict[str, str]:  # noqa: ARG002 - the hook's signature
         """Return labelled volumes: name → path."""
@@ -151,7 +154,7 @@ class Container(ABC):
             labels = work.labels(planned, f"create {self.ROLE}")
             given = Circumstances(
                 image=work.steps.facts[image_fact(self.ROLE)],
-                network=network_id(work, first),
+                network=network_ids(work, [first])[first],
                 address=addresses.address(work.steps.facts[subnet_fact(first)], PLACES[self.ROLE, first]),
                 names=placeholders(work.steps.facts),
                 labels=labels,
@@ -185,6 +188,7 @@ class Container(ABC):
 
     def _run(self, work: Work, container_id: str, *, cause: str) -> None:
         plan = self.plan(work)
+        self.before_start(work)
         with work.steps.act(f"start {self.ROLE}", cause=cause, role=self.ROLE) as step:
             with work.engine.guarded(f"start {plan.name}") as api:
                 if api.inspect_container(container_id)["State"].get("Paused"):

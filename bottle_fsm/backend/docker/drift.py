@@ -44,6 +44,9 @@ def find_drift(engine: Engine, plan: DockerBottlePlan, launch: Launch) -> str:
     interceptor, agent = found[naming.ROLE_INTERCEPTOR], found[naming.ROLE_AGENT]
     if interceptor is None or agent is None:
         return "a container is gone"
+    stopped = [r.name for r in (interceptor, agent) if r.state != "running"]
+    if stopped:
+        return f"not running: {', '.join(stopped)}"
     wrong = [
         *_health_drift(engine, plan, launch, interceptor),
         *_trust_drift(engine, launch, interceptor, agent),

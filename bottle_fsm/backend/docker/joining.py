@@ -11,7 +11,7 @@ from typing import Final
 from bottle_fsm import naming
 from bottle_fsm.backend.docker import addresses
 from bottle_fsm.backend.docker.errors import ObjectGoneError
-from bottle_fsm.backend.docker.networks import MEMBERS, check_members, leave_network, network_id
+from bottle_fsm.backend.docker.networks import check_members, leave_network, network_ids
 from bottle_fsm.backend.docker.plan import ContainerPlan, subnet_fact
 from bottle_fsm.backend.docker.wait import check_running
 from bottle_fsm.backend.docker.work import Work
@@ -82,9 +82,7 @@ def _compare(work: Work, plan: ContainerPlan, container_id: str) -> None:
     if set(joined) != set(_wanted(work, plan)):
         names = ", ".join(sorted(joined.values()))
         raise DriftError(f"is on other networks than planned: {names}", place=plan.name)
-    for network in plan.networks:
-        if network in MEMBERS:
-            check_members(work, network)
+    check_members(work, plan.networks)
 
 
 def _joined(work: Work, plan: ContainerPlan, container_id: str) -> dict[str, str]:
@@ -95,13 +93,13 @@ def _joined(work: Work, plan: ContainerPlan, container_id: str) -> dict[str, str
 
 
 def _wanted(work: Work, plan: ContainerPlan) -> dict[str, str]:
-    return {network_id(work, network): network for network in plan.networks}
+    return {object_id: network for network, object_id in network_ids(work, plan.networks).items()}
 
 
 def _connect(work: Work, plan: ContainerPlan, container_id: str, network: str) -> None:
     number, subnet = PLACES.get((plan.role, network)), work.steps.facts.get(subnet_fact(network))
     address = addresses.address(subnet, number) if number and subnet else None
-    object_id = network_id(work, network)
+    object_id = network_ids(work, [network])[network]
     with work.engine.guarded(f"connect {plan.name}") as api:
         api.connect_container_to_network(container_id, object_id, ipv4_address=address)
 

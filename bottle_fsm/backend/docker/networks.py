@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+from collections.abc import Iterable
 from typing import Final
 
 from bottle_fsm import naming
@@ -16,7 +17,7 @@ from bottle_fsm.backend.docker.errors import ObjectGoneError, SubnetTakenError
 from bottle_fsm.backend.docker.plan import NetworkPlan, subnet_fact
 from bottle_fsm.backend.docker.work import Work
 from bottle_fsm.errors import BackendError, DriftError, NameTakenError, PoolSpentError
-from bottle_fsm.model import Resource
+from bottle_fsm.model import Observed, Resource
 from bottle_fsm.plan.diff import Operation
 
 _ISOLATED_SINCE: Final = (1, 48)
@@ -64,29 +65,44 @@ def existing_id(engine: Engine, name: str) -> str:
     return str(found[0]["Id"])
 
 
-def network_id(work: Work, role: str) -> str:
-    """Return the id of the network that plays a role: of two of one name, the one that is ours."""
+def network_ids(work: Work, roles: Iterable[str]) -> dict[str, str]:
+    """Return role → id of the networks made for this launch: of two of one name, the recorded one.
+
+    Raises:
+        DriftError: one is gone.
+    """
+    observed = work.look()
+    return {role: _network_id(work, observed, role) for role in roles}
+
+
+def _network_id(work: Work, observed: Observed, role: str) -> str:
     network = work.plan.network(role)
     if network.existing:
         return existing_id(work.engine, network.existing)
-    found = [r for r in work.look().of_role(role) if r.launch == work.launch.launch]
     recorded = {r.id for r in work.steps.resources() if r.role == role and r.state != "absent"}
-    chosen = next((r for r in found if r.id in recorded), None)
+    chosen = next((r for r in observed.of_role(role) if r.id in recorded), None)
     if chosen is None:
         raise DriftError("the network that was made for this launch is gone", place=network.name)
     return chosen.id
 
 
-def check_members(work: Work, role: str) -> None:
-    """See that an internal network leads nowhere and that nobody else is on it.
+def check_members(work: Work, roles: Iterable[str]) -> None:
+    """See that internal networks lead nowhere and that nobody else is on them.
 
     Raises:
         DriftError: see above.
     """
     observed = work.look()
+    for role in roles:
+        if role in MEMBERS:
+            _check_members(work, observed, role)
+
+
+def _check_members(work: Work, observed: Observed, role: str) -> None:
     name = work.plan.network(role).name
-    found = next((r for r in observed.of_role(role) if r.id == network_id(work, role)), None)
-    if found is None or not found.detail["internal"]:
+    object_id = _network_id(work, observed, role)
+    found = next(r for r in observed.of_role(role) if r.id == object_id)
+    if not found.detail["internal"]:
         raise DriftError("is not the internal network that was made", place=name)
     allowed = {r.id for member in MEMBERS[role] for r in observed.of_role(member)}
     strangers = sorted(set(found.detail["members"]) - allowed)

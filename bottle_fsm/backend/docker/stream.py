@@ -1,4 +1,4 @@
-"""The two-way stream of an exec, over whatever docker-py is connected by: Unix socket, TCP, TLS, ssh.
+"""The two-way stream of an exec, over whatever docker-py is connected by: Unix socket (ssh behind it), TCP, TLS.
 
 Its duty: bytes in, frames out, half-close, and no byte lost that came along with the answer's header.
 Not its duty: what is run, and for how long.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator
@@ -38,9 +37,8 @@ class ExecStream:
         )
         client._raise_for_status(self._response)  # noqa: SLF001 - see above
         self._reader: Any = self._response.raw._fp.fp  # noqa: SLF001 - see above
-        self._socket = _socket_of(self._reader)
-        with contextlib.suppress(AttributeError):
-            self._socket.settimeout(None)  # a silent command is no dead engine; callers bound the whole
+        self._socket: socket.socket = self._reader.raw._sock  # noqa: SLF001 - see above
+        self._socket.settimeout(None)  # a silent command is no dead engine; callers bound the whole
         self._framed = not tty
 
     def frames(self) -> Iterator[tuple[int, bytes]]:
@@ -52,21 +50,14 @@ class ExecStream:
         self._socket.sendall(data)
 
     def end_input(self) -> None:
-        """Close the command's standard input, where the transport can close by half."""
+        """Close the command's standard input, and keep its output open."""
         with contextlib.suppress(OSError):
-            if isinstance(self._socket, ssl.SSLSocket):
-                # SSLSocket.shutdown forgets the TLS session, so that the rest of the output would be unreadable.
-                socket.socket.shutdown(self._socket, socket.SHUT_WR)
-            elif hasattr(self._socket, "shutdown_write"):
-                self._socket.shutdown_write()
-            elif hasattr(self._socket, "proc"):
-                self._socket.proc.stdin.close()
-            else:
-                self._socket.shutdown(socket.SHUT_WR)
+            # The plain socket's call, for TLS as well: SSLSocket.shutdown forgets the session, and with it the output.
+            socket.socket.shutdown(self._socket, socket.SHUT_WR)
 
     def close(self) -> None:
         """Drop the connection; the command inside is not ended by that."""
-        with contextlib.suppress(OSError, AttributeError):
+        with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)  # wakes a thread that reads
         with contextlib.suppress(OSError):
             self._response.close()
@@ -84,17 +75,7 @@ class ExecStream:
                 buffer = buffer[end:]
 
     def _read_some(self) -> bytes:
-        if hasattr(self._reader, "read1"):
-            return bytes(self._reader.read1(CHUNK))
-        return bytes(self._socket.recv(CHUNK))
-
-
-def _socket_of(reader: Any) -> Any:
-    """Find the object that is written to: a plain or TLS socket, or docker-py's stand-in for an ssh process."""
-    if hasattr(reader, "channel"):
-        return reader.channel
-    raw = getattr(reader, "raw", reader)
-    return getattr(raw, "_sock", raw)
+        return bytes(self._reader.read1(CHUNK))
 
 
 class Pump:
