@@ -7,26 +7,27 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from mitmproxy import dns, flow, http, tcp, tls
+from mitmproxy import http, tls
 from mitmproxy.connection import Client, Server
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
 from bottle_fsm.egress import content, refusals, verdict
 from bottle_fsm.egress.bounded_http import UNDECIDED, BodyBudget
+from bottle_fsm.egress.closed_doors import ClosedDoors
 from bottle_fsm.egress.delivered import DeliveredTokens
 from bottle_fsm.egress.doors import Clearances
 from bottle_fsm.egress.gate import gate_answer
 from bottle_fsm.egress.hosts import normalise_host
 from bottle_fsm.egress.policy import EgressPolicy
 from bottle_fsm.egress.refusals import DecisionLog, Outcome
+from bottle_fsm.egress.request_parts import announced_length, frame_body, strip_hop_headers, text_of_fields
 from bottle_fsm.egress.scan import Answer, ScanClient
 from bottle_fsm.egress.settings import Address, Tokens
 from bottle_fsm.egress.verdict import Decision
 
 _NO_UPSTREAM: Final = "refused: not the guard"
-_HOP_HEADERS: Final = ("upgrade", "http2-settings", "proxy-authorization", "proxy-connection", "keep-alive")
 _GATE_URL_LIMIT: Final = 4096
 
 
@@ -41,7 +42,7 @@ class Egress:
     log: DecisionLog
 
 
-class EgressAddon:
+class EgressAddon(ClosedDoors):
     """Decides about everything that passes the interceptor."""
 
     name = "bottleegress"
@@ -136,14 +137,14 @@ class EgressAddon:
             target = flow.request.path[:_GATE_URL_LIMIT]
             status, body = await gate_answer(self._egress.policy, self._egress.scans, target, token)
             return Outcome(allow=False, status=status, rule=verdict.GATE_RULE, reason="answered_here", body=body)
-        if _announced(flow.request) > content.MAX_BODY:
+        if announced_length(flow.request) > content.MAX_BODY:
             return Outcome(allow=False, status=413, rule=decision.rule, reason="body_too_large")
-        _strip_hop_headers(flow.request)
+        strip_hop_headers(flow.request)
         flow.request.host = normalise_host(flow.request.host)
         url = f"{flow.request.scheme}://{flow.request.host}:{flow.request.port}{flow.request.path}"
         answer = await self._egress.scans.url(url, token)
         if answer.allow:
-            answer = await self._egress.scans.text(_text_of(flow.request.headers), token)
+            answer = await self._egress.scans.text(text_of_fields(flow.request.headers), token)
         return _outcome(answer, decision.rule, "guard_refused")
 
     async def _judge_body(self, flow: http.HTTPFlow, rule: str) -> Outcome:
@@ -152,7 +153,7 @@ class EgressAddon:
             body = content.decoded(request.raw_content or b"", request.headers.get_all("content-encoding"))
         except content.ContentError as error:
             return Outcome(allow=False, status=error.status, rule=rule, reason=error.reason)
-        text = body.decode("latin-1") + (_text_of(request.trailers) if request.trailers else "")
+        text = body.decode("latin-1") + (text_of_fields(request.trailers) if request.trailers else "")
         if not text:
             return Outcome(allow=True, status=200, rule=rule)
         return _outcome(await self._egress.scans.text(text, self._tokens().scan), rule, "guard_refused_body")
@@ -187,9 +188,7 @@ class EgressAddon:
 
     def _send_by_guard(self, flow: http.HTTPFlow) -> None:
         request = flow.request
-        if request.is_http2 and (request.raw_content or "content-length" in request.headers):
-            # HTTP/2 frames a body without this header; to a server of HTTP/1 an unframed body is the next request.
-            request.headers["content-length"] = str(len(request.raw_content or b""))
+        frame_body(request)
         server = Server(address=(request.host, request.port))
         server.via = ("http", (self._egress.guard.host, self._egress.guard.port))
         flow.server_conn = server
@@ -233,33 +232,6 @@ class EgressAddon:
         self._egress.log.write(flow, outcome)
         return outcome.response(flow.request)
 
-    # --- doors that lead nowhere: no layer for them is ever built, and if one were, nothing passes it --------------
-
-    def tcp_start(self, flow: tcp.TCPFlow) -> None:
-        """Refuse raw TCP; its connection is then refused by `server_connect`, too."""
-        flow.error = _killed()
-
-    def tcp_message(self, flow: tcp.TCPFlow) -> None:
-        """Let no byte of raw TCP pass."""
-        flow.messages[-1].content = b""
-
-    def dns_request(self, flow: dns.DNSFlow) -> None:
-        """Refuse DNS."""
-        flow.error = _killed()
-
-    def websocket_start(self, flow: http.HTTPFlow) -> None:
-        """Refuse WebSockets."""
-        flow.kill()
-
-    def websocket_message(self, flow: http.HTTPFlow) -> None:
-        """Let no WebSocket message pass."""
-        if flow.websocket is not None:
-            flow.websocket.messages[-1].drop()
-
-
-def _killed() -> Any:
-    return flow.Error(flow.Error.KILLED_MESSAGE)
-
 
 def _outcome(answer: Answer, rule: str, reason: str) -> Outcome:
     if answer.failure:
@@ -267,27 +239,3 @@ def _outcome(answer: Answer, rule: str, reason: str) -> Outcome:
     if not answer.allow:
         return Outcome(allow=False, status=403, rule=rule, reason=reason, by="guard", findings=answer.rules)
     return Outcome(allow=True, status=200, rule=rule, by="guard")
-
-
-def _announced(request: http.Request) -> int:
-    """Return the body length that a request announces; a malformed one was refused by mitmproxy before."""
-    text = request.headers.get("content-length", "0")
-    return int(text) if text.isascii() and text.isdigit() else 0
-
-
-def _text_of(headers: Any) -> str:
-    return "\n".join(f"{name.decode('latin-1')}: {value.decode('latin-1')}" for name, value in headers.fields)
-
-
-def _strip_hop_headers(request: http.Request) -> None:
-    """Take away what only concerns this hop: a request to upgrade the connection never reaches a server."""
-    for name in _HOP_HEADERS:
-        request.headers.pop(name, None)
-    kept = [
-        word
-        for word in ",".join(request.headers.get_all("connection")).split(",")
-        if word.strip().lower() not in {"", "upgrade", "http2-settings", "keep-alive"}
-    ]
-    request.headers.pop("connection", None)
-    if kept:
-        request.headers["Connection"] = ",".join(kept)
