@@ -18,6 +18,7 @@ from egress_proc.egress_sidecars import (
     Answer,
     Stack,
     World,
+    loopback,
     read_answer,
     wait_for,
 )
@@ -73,7 +74,7 @@ def test_answers_nothing_else_on_its_proxy_port(stack: Stack, raw: str, status: 
 def test_does_not_listen_on_every_address(stack: Stack) -> None:
     for port in (GUARD_PORT, SCAN_PORT):
         with pytest.raises(OSError, match="refused"):
-            socket.create_connection(("127.0.0.1", port), timeout=2).close()
+            socket.create_connection((loopback(), port), timeout=2).close()
 
 
 @pytest.mark.parametrize(
