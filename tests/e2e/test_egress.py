@@ -107,7 +107,9 @@ def test_never_delivers_a_denied_request(far: Far, path: str, case: str) -> None
     assert far.fails(words) < 10
     assert far.world.requests(path) == []
     port, label = (8443 if ":8443" in words else 443), ("denied" if "//denied" in words else "web")
-    far.world.control(far.url(path, label) if port == 443 else f"https://{far.world.name(label)}:8443{path}", label, port)
+    far.world.control(
+        far.url(path, label) if port == 443 else f"https://{far.world.name(label)}:8443{path}", label, port
+    )
     assert len(far.world.requests(path)) == 1, "the control came through, so the server would have counted"
 
 

@@ -21,7 +21,7 @@ from bottle_fsm.backend.docker.joining import PLACES
 from bottle_fsm.backend.docker.mitm import MitmProxy
 from bottle_fsm.backend.docker.networks import check_members, ensure_networks, existing_id
 from bottle_fsm.backend.docker.observe import NETWORKS, observe
-from bottle_fsm.backend.docker.plan import DockerBottlePlan, subnet_fact
+from bottle_fsm.backend.docker.plan import FACT_TRUSTED, DockerBottlePlan, subnet_fact
 from bottle_fsm.backend.docker.proxy import GuardProxy
 from bottle_fsm.backend.docker.resolve import resolve
 from bottle_fsm.backend.docker.wait import read_logs
@@ -38,7 +38,6 @@ from bottle_fsm.steps import Steps
 
 IMAGE_DIR: Final = "images"
 """Below the state root: fetched parts of our own images, and the lock of their builds."""
-_TRUSTED_FACT: Final = "gate.passed"
 
 
 class DockerBackend(BottleBackend):
@@ -126,11 +125,11 @@ class DockerBackend(BottleBackend):
         pem = self._mitm.record_ca(work, self._mitm.found(work).id)
         found = ca.trust(bottle, pem, steps)
         proof = f"{found} {bottle.container_id} {steps.epoch}"
-        if steps.facts.get(_TRUSTED_FACT) == proof:
+        if steps.facts.get(FACT_TRUSTED) == proof:
             return  # proved by this very process, a moment ago
         run_gate(bottle, steps=steps, expect_launch=launch.launch)
         with steps.act("trust proved", cause="the gate passed", role=naming.ROLE_AGENT) as step:
-            step.fact(_TRUSTED_FACT, proof)
+            step.fact(FACT_TRUSTED, proof)
 
     def selftest_probes(self, plan: BottlePlan, launch: Launch) -> Mapping[str, str]:  # noqa: ARG002 - the hook's signature
         """Return the bottle's own neighbours, none of which the agent may reach directly."""

@@ -1,6 +1,8 @@
 """The first sub-step of a launch: every image is on the engine, and its id is a recorded fact.
 
-An id that is recorded and still there is kept, whatever its tag means by now: a launch does not change under way.
+An id that is recorded and still there is kept, whatever its tag means by now: a launch does not change under way. The
+one exception: before trust was ever proved, a container that does not run takes what its tag means now, because an
+image that would not start may have been mended in between.
 Not its duty: building and pulling (`images`).
 """
 
@@ -12,7 +14,7 @@ from typing import cast
 
 from bottle_fsm.backend.docker.build import ImageName
 from bottle_fsm.backend.docker.images import ImageRef, ensure_image, ensure_present
-from bottle_fsm.backend.docker.plan import ContainerPlan, image_fact
+from bottle_fsm.backend.docker.plan import FACT_TRUSTED, ContainerPlan, image_fact
 from bottle_fsm.backend.docker.pull import image_id
 from bottle_fsm.backend.docker.work import Work
 
@@ -23,7 +25,7 @@ def ensure_images(work: Work, *, data_dir: Path, environ: Mapping[str, str]) -> 
     wanted = [plan for plan in plans if not _recorded(work, plan)]
     if not wanted:
         return
-    with work.steps.act("images", cause="not recorded, or not on the engine") as step:
+    with work.steps.act("images", cause="not recorded, not on the engine, or made again") as step:
         found: dict[str, ImageRef] = {}
         for plan in wanted:
             if plan.image not in found:
@@ -49,7 +51,17 @@ def _recorded(work: Work, plan: ContainerPlan) -> bool:
     known = facts.get(image_fact(plan.role))
     if known is None or facts.get(_reference_fact(plan.role)) != plan.image:
         return False
-    return image_id(work.engine, known) is not None
+    return image_id(work.engine, known) is not None and not _remade(work, plan, known)
+
+
+def _remade(work: Work, plan: ContainerPlan, known: str) -> bool:
+    """Tell whether the tag means another image now, for a container that has not done its duty yet."""
+    facts = work.steps.facts
+    if FACT_TRUSTED in facts or _digest_fact(plan.role) in facts:
+        return False  # proved; or a registry's digest was recorded, which counts whatever the tag is
+    if any(found.state == "running" for found in work.look().of_role(plan.role)):
+        return False
+    return image_id(work.engine, plan.image) not in {None, known}
 
 
 def _reference_fact(role: str) -> str:

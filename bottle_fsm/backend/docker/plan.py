@@ -18,6 +18,8 @@ GENERATOR: Final = 1
 """Goes up when this module makes other containers from the same inputs."""
 
 FACT_CA: Final = "ca_sha256"
+FACT_TRUSTED: Final = "gate.passed"
+"""Recorded when the trust gate passed: from then on every container of the launch has done its duty once."""
 
 
 def image_fact(role: str) -> str:
