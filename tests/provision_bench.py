@@ -16,6 +16,7 @@ from typing import Any
 
 from bottle_fsm.backend.docker.bottle import DockerBottle
 from bottle_fsm.backend.docker.client import Engine
+from bottle_fsm.backend.docker.errors import SubnetTakenError
 from bottle_fsm.backend.docker.hardening import security_options
 from bottle_fsm.egress import files
 from bottle_fsm.egress.policy import EgressPolicy
@@ -113,10 +114,15 @@ class Bench:
 
     def network(self) -> str:
         """Make an internal network on which the host does not answer; return its id."""
-        name = f"{self._prefix}-{next(_numbers)}"
+        # other workers take subnets, too: the process id only spreads where each begins to look
+        for number in range(os.getpid(), os.getpid() + 1000):
+            subnet = f"10.249.{number // 4 % 250}.{number % 4 * 64}/26"
+            with contextlib.suppress(SubnetTakenError):
+                return self._network(f"{self._prefix}-{next(_numbers)}", {"Config": [{"Subnet": subnet}]})
+        raise AssertionError("no subnet is free")
+
+    def _network(self, name: str, pool: Any) -> str:
         with self.engine.guarded("test network") as api:
-            octets = os.getpid() % 250, next(_numbers) % 4 * 64
-            pool: Any = {"Config": [{"Subnet": f"10.249.{octets[0]}.{octets[1]}/26"}]}
             made = api.create_network(
                 name,
                 driver="bridge",
