@@ -11,13 +11,17 @@ import json
 from typing import Any, Final
 
 from bottle_fsm.egress.address_space import SPECIAL
-from bottle_fsm.egress.policy import EgressPolicy
+from bottle_fsm.egress.policy import RESERVED_SUFFIX, EgressPolicy
 from bottle_fsm.places import GUARD_PORT, SCAN_PORT
 
 CONFIG_PATH: Final = "/etc/bottle-fsm/pipelock.yaml"
 BINARY: Final = "/pipelock"
 METRICS: Final = "127.0.0.1:9099"
 """Inside the guard only: metrics and statistics must not stand on the proxy port."""
+
+
+_NOBODY: Final = f"nobody.{RESERVED_SUFFIX}"
+"""An empty allowlist does not load; a name that nobody can have allows as little."""
 
 
 def pipelock_config(policy: EgressPolicy, *, listen: str, scan_token: str) -> dict[str, Any]:
@@ -31,7 +35,7 @@ def pipelock_config(policy: EgressPolicy, *, listen: str, scan_token: str) -> di
     config: dict[str, Any] = {
         "version": 1,
         "mode": "strict",
-        "api_allowlist": sorted({rule.host for rule in policy.rules}),
+        "api_allowlist": sorted({rule.host for rule in policy.rules}) or [_NOBODY],
         "forward_proxy": {"enabled": True},
         "fetch_proxy": {"listen": f"{listen}:{GUARD_PORT}", "monitoring": {"max_requests_per_minute": 60_000}},
         "request_body_scanning": {"enabled": True, "action": "block", "scan_headers": True},

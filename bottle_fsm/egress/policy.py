@@ -101,7 +101,7 @@ class EgressPolicy:
 
     @classmethod
     def from_json(cls, text: str) -> EgressPolicy:
-        """Read a policy strictly: unknown, missing or wrong fields, or an empty rule list, are refused.
+        """Read a policy strictly: unknown, missing or wrong fields are refused. An empty rule list allows nothing.
 
         Raises:
             ValueError: the text is not exactly a policy. A truncated file never reads as a weaker policy.
@@ -142,8 +142,8 @@ def compile_policy(
         hosts: static name → address.
 
     Raises:
-        ValueError: a host, port or address makes no sense, a name of ours is asked for, one destination is both an
-            HTTP and an ssh rule, or no rule is left at all.
+        ValueError: a host, port or address makes no sense, a name of ours is asked for, or one destination is both an
+            HTTP and an ssh rule.
     """
     rules = [_rule(host, port, "http" if port == HTTP_PORT else "https") for host, port in allow]
     rules += [_rule(host, port, "ssh-tcp") for host, port in ssh]
@@ -178,8 +178,6 @@ def _rule(host: Any, port: Any, kind: Any) -> Rule:
 
 
 def _sorted_rules(rules: list[Rule]) -> tuple[Rule, ...]:
-    if not rules:
-        raise ValueError("a policy has at least one rule")
     unique = sorted(set(rules))
     for first, second in itertools.pairwise(unique):
         if (first.host, first.port) == (second.host, second.port):

@@ -211,7 +211,6 @@ def test_knows_static_addresses() -> None:
 @pytest.mark.parametrize(
     ("allow", "ssh", "hosts", "words"),
     [
-        ([], [], {}, "at least one rule"),
         ([("a.com", 0)], [], {}, "port"),
         ([("a.com", 70000)], [], {}, "port"),
         ([("a.com", True)], [], {}, "port"),
@@ -241,7 +240,6 @@ def test_refuses_a_reach_that_makes_no_sense(
         {"extra": 1},
         {"rules": None},
         {"rules": {}},
-        {"rules": []},
         {"hosts": []},
         {"bottle": ""},
         {"launch": 7},
@@ -265,3 +263,9 @@ def test_reads_no_part_of_a_policy() -> None:
     for end in range(len(text)):
         with pytest.raises(ValueError, match=r".+"):
             EgressPolicy.from_json(text[:end])
+
+
+def test_allows_nothing_when_no_rule_is_given() -> None:
+    policy = compile_policy(bottle="demo/one", launch="L", allow=[])
+    assert EgressPolicy.from_json(policy.to_json()) == policy
+    assert policy.match("example.org", 443) is None

@@ -162,8 +162,14 @@ def test_asks_git_for_an_identity_without_a_workspace(tmp_path: Path) -> None:
 
 
 def test_refuses_rules_that_make_no_policy_with_their_place(tmp_path: Path) -> None:
-    with pytest.raises(ValidationError, match=r"bottles\.yaml bottles/dev/egress: .*at least one rule"):
-        parts(tmp_path, spec(tmp_path, reach={"egress": {}}))
+    entry = {"host": "git.example.com", "user": "git", "identity_file": "~/.ssh/id", "known_host_key": KEY}
+    made = spec(tmp_path, reach={"egress": {"allow": ["git.example.com:22"]}, "ssh": [entry]})
+    with pytest.raises(ValidationError, match=r"bottles\.yaml bottles/dev/egress: .*both as https and as ssh-tcp"):
+        parts(tmp_path, made)
+
+
+def test_plans_a_bottle_without_any_way_out(tmp_path: Path) -> None:
+    assert parts(tmp_path, spec(tmp_path, reach={"egress": {}})).policy["allow"] == []
 
 
 def test_refuses_a_spec_that_was_not_validated(tmp_path: Path) -> None:
