@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from contract.contract_deaths import die_everywhere
 from contract.contract_place import Deviation, Place
 from contract.docker_place import DockerPlace
 from contract.fake_place import FakePlace
@@ -52,26 +53,38 @@ def place(backend_kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> 
 def shared_home(
     backend_kind: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Place]:
-    """A place with a provisioned bottle, for all tests of one backend."""
+    """A place with a provisioned bottle whose launch was watched, for all tests of one backend."""
     made = _make(backend_kind, tmp_path_factory.mktemp(f"home-{backend_kind}"), request)
-    yield made
-    made.clean()
+    try:
+        made.people.on_event = made.watch
+        made.mend()
+        made.people.on_event = lambda event: None
+        yield made
+    finally:
+        made.clean()
 
 
 @pytest.fixture
 def home(shared_home: Place) -> Place:
-    """The shared bottle, provisioned and as its manifest says, for tests that leave it so."""
-    if shared_home.touched:
-        shared_home.write()
-        shared_home.people.yes = True
-        shared_home.apply()
-        shared_home.people.yes = False
-        shared_home.touched = False
+    """The shared bottle as its manifest says, for tests that leave it so."""
+    shared_home.mend()
     return shared_home
 
 
 @pytest.fixture
 def worn_home(home: Place) -> Place:
-    """The shared bottle, for a test that does something to it: whoever comes next mends it first."""
-    home.touched = True
+    """The shared bottle, for a test that does something to it: unless it says so, the next one finds it mended."""
+    home.condition = "worn"
     return home
+
+
+@pytest.fixture(scope="session")
+def survivor(
+    backend_kind: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Place, list[str]]]:
+    """A place whose launcher died again and again, provisioned in the end; and at which sub-steps it died."""
+    made = _make(backend_kind, tmp_path_factory.mktemp(f"survivor-{backend_kind}"), request)
+    try:
+        yield made, die_everywhere(made)
+    finally:
+        made.clean()

@@ -80,7 +80,8 @@ class Place(ABC):
         self.project = f"contract-{secrets.token_hex(4)}"
         self.bottle_name = naming.bottle_name(self.project, AGENT)
         self.people = Crowd()
-        self.touched = True
+        self.condition = "new"
+        self.watched: dict[int, set[str]] = {}
         root = open_root(folder / "state")
         journal = Journal(root.path, root.root_id)
         host = Host(root.root_id, root.path, folder, {**environ, "TOKEN": CANARY, "HOME": str(folder)})
@@ -199,6 +200,20 @@ class Place(ABC):
     def events(self, *wanted: str) -> list[Event]:
         found = self.runtime.journal.events(bottle=self.bottle_name)
         return [e for e in found if not wanted or e.kind in wanted]
+
+    def watch(self, event: Event) -> None:
+        """Remember which names were in the world when a sub-step's intent or outcome was on disk."""
+        if event.kind in {kinds.STEP_INTENT, kinds.STEP_DONE}:
+            self.watched[event.sequence] = {r.name for r in self.raw()}
+
+    def mend(self) -> None:
+        """Bring the bottle to what its manifest says, whatever was done to it."""
+        if self.condition == "well":
+            return
+        self.people.yes = True
+        self.apply()
+        self.people.yes = False
+        self.condition = "well"
 
     # -- the backend, past the machine -------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import socket
 import socketserver
@@ -52,11 +53,12 @@ class DockerPlace(Place):
             networks = {n["Id"]: n for n in api.networks(filters=label)}
             networks |= {n["Id"]: n for n in api.networks() if n["Name"] in names}
             volumes = api.volumes(filters=label).get("Volumes") or []
-        return [
+        found = [
             *(_raw(c["Id"], "container", c["Names"][0][1:], c, _state(c)) for c in containers.values()),
             *(_raw(n["Id"], "network", n["Name"], n, "present") for n in networks.values()),
             *(_raw(v["Name"], "volume", v["Name"], v, "present") for v in volumes),
         ]
+        return sorted(found, key=lambda r: (r.kind, r.id))
 
     def visible(self) -> bytes:
         with self.api() as api:
@@ -93,11 +95,13 @@ class DockerPlace(Place):
         with self.api() as api:
             ours = api.info()["ID"].encode()
         target = str(self.link.readlink())
-        relay = self.door / "relay.sock"
+        relay = self.door / f"relay-{secrets.token_hex(3)}.sock"
         with _relay(relay, target, ours, bytes(reversed(ours))):
             self._point_to(relay)
-            yield
-            self._point_to(Path(target))
+            try:
+                yield
+            finally:
+                self._point_to(Path(target))
 
     def _point_to(self, target: Path) -> None:
         fresh = self.door / "fresh"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bottle_fsm.archive import tree_digest
-from bottle_fsm.errors import BackendError, ProvisionError
+from bottle_fsm.errors import ProvisionError
 from contract.contract_place import Place
 
 BYTES = bytes(range(256)) * 5
@@ -119,18 +119,3 @@ def test_writes_over_nothing_on_the_host(home: Place, tmp_path: Path) -> None:
     with pytest.raises(ProvisionError, match="exists already"):
         bottle.copy_out("/home/agent/file", tmp_path / "back")
     assert (tmp_path / "back").read_text() == "the user's own"
-
-
-def test_does_nothing_in_a_bottle_that_is_stopped(worn_home: Place, tmp_path: Path) -> None:
-    bottle = worn_home.bottle()
-    worn_home.halt(worn_home.ids()["agent"])
-    with pytest.raises(BackendError):
-        bottle.exec(["true"])
-    with pytest.raises(BackendError):
-        bottle.copy_in(b"", "/home/agent/file")
-    with pytest.raises(BackendError):
-        bottle.copy_out("/home/agent", tmp_path / "back")
-    with pytest.raises(BackendError):
-        bottle.read_file("/home/agent/file")
-    with pytest.raises(BackendError):
-        worn_home.bottle().exec(["true"])

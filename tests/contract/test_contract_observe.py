@@ -25,18 +25,6 @@ def test_sees_nothing_where_nothing_was_made(place: Place) -> None:
     assert place.observe().resources == ()
 
 
-def test_tells_created_running_and_exited_apart(worn_home: Place) -> None:
-    guard, agent = worn_home.ids()["guard"], worn_home.ids()["agent"]
-    worn_home.vanish(guard)
-    planted = worn_home.plant_ours("guard")
-    worn_home.halt(agent)
-    states = {r.role: (r.id, r.state) for r in worn_home.observe().ours}
-    assert states["guard"] == (planted, "created")
-    assert states["interceptor"][1] == "running"
-    assert states["agent"] == (agent, "exited")
-    assert worn_home.observe().of_role("agent")[0].detail["exit_code"] == 137
-
-
 def test_reports_foreign_objects_as_foreign_and_leaves_them_alone(place: Place) -> None:
     place.plan_only()
     container = place.plant("container", place.name_of("guard"), {"owner": "somebody"})
@@ -70,11 +58,6 @@ def test_refuses_to_judge_a_world_that_a_newer_owner_made(place: Place) -> None:
     place.plant_ours("net-outside", epoch=9999)
     with pytest.raises(DecisionNeededError, match="epoch 9999"):
         place.observe()
-
-
-def test_says_of_a_broken_bottle_what_is_broken(worn_home: Place) -> None:
-    worn_home.vanish(worn_home.ids()["interceptor"])
-    assert worn_home.drift() == "a container is gone"
 
 
 def test_sees_an_older_launch_of_the_same_bottle_as_ours(place: Place) -> None:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from bottle_fsm.errors import BackendError, DecisionNeededError, LaunchFailedError
-from bottle_fsm.places import AGENT_ENV_FILE
+from bottle_fsm.errors import DecisionNeededError, LaunchFailedError
 from bottle_fsm.store import kinds
-from contract.contract_place import CANARY, CONTAINERS, Place
-from contract.contract_steps import reaped
+from contract.contract_place import Place
 
 
 def test_changes_nothing_of_a_bottle_that_is_as_planned(home: Place) -> None:
@@ -17,56 +15,9 @@ def test_changes_nothing_of_a_bottle_that_is_as_planned(home: Place) -> None:
     assert home.raw() == before
 
 
-def test_starts_a_stopped_agent_again_with_its_files_and_secrets(worn_home: Place) -> None:
-    before = worn_home.ids()
-    worn_home.bottle().copy_in(b"a day's work", "/workspace/work.txt")
-    secrets = worn_home.bottle().read_file(AGENT_ENV_FILE)
-    worn_home.halt(before["agent"])
-    assert worn_home.apply().action == "repaired"
-    assert worn_home.ids() == before
-    bottle = worn_home.bottle()
-    assert bottle.read_file("/workspace/work.txt") == b"a day's work"
-    assert bottle.read_file(AGENT_ENV_FILE) == secrets
-    assert b"TOKEN" in secrets
-    if worn_home.deviation.shows_secrets_inside:
-        assert bottle.exec(["printenv", "TOKEN"]).text == CANARY
-
-
-def test_starts_stopped_sidecars_again_with_their_ca(worn_home: Place) -> None:
-    before, ca = worn_home.ids(), worn_home.record.facts["ca_sha256"]
-    worn_home.halt(before["guard"])
-    worn_home.halt(before["interceptor"])
-    assert worn_home.apply().action == "repaired"
-    assert worn_home.ids() == before
-    assert worn_home.record.facts["ca_sha256"] == ca
-    assert worn_home.drift() == ""
-
-
-def test_makes_lost_sidecars_again_and_renews_trust_without_touching_the_agent(worn_home: Place) -> None:
-    before, ca = worn_home.ids(), worn_home.record.facts["ca_sha256"]
-    worn_home.vanish(before["guard"])
-    worn_home.vanish(before["interceptor"])
-    worn_home.plant_ours("guard")  # one that never started is as good as lost
-    assert worn_home.apply().action == "repaired"
-    after = worn_home.ids()
-    assert {role for role in after if after[role] != before[role]} == {"guard", "interceptor"}
-    assert worn_home.record.facts["ca_sha256"] != ca
-    assert worn_home.drift() == ""
-
-
-def test_makes_sidecars_again_for_another_policy_and_names_the_key(worn_home: Place) -> None:
-    before = worn_home.ids()
-    worn_home.write(allow="example.net")
-    assert worn_home.apply().action == "revised"
-    after = worn_home.ids()
-    assert {role for role in after if after[role] != before[role]} == {"guard", "interceptor"}
-    revised = next(e for e in reversed(worn_home.events(kinds.DONE)) if e.trigger == "revise")
-    assert "manifest changed: manifest.bottles.dev.egress.allow" in revised.cause
-
-
-def test_asks_before_it_makes_an_agent_again(worn_home: Place) -> None:
+def test_asks_before_it_makes_an_agent_again_and_then_makes_only_what_changed(worn_home: Place) -> None:
     before = worn_home.raw()
-    worn_home.write(greeting="good morning")
+    worn_home.write(greeting="good morning", allow="example.net")
     with pytest.raises(DecisionNeededError, match="made again") as caught:
         worn_home.apply()
     assert caught.value.exit_code == 4
@@ -76,16 +27,11 @@ def test_asks_before_it_makes_an_agent_again(worn_home: Place) -> None:
     assert worn_home.apply().action == "revised"
     worn_home.people.yes = False
     ids = {r.role: r.id for r in before}
-    assert {role for role in ids if worn_home.ids()[role] != ids[role]} == {"agent"}
-
-
-def test_asks_nobody_about_an_agent_that_never_ran(place: Place) -> None:
-    with reaped(before=lambda name: name == "start agent"):
-        place.apply()
-    created = place.ids()["agent"]
-    place.apply()
-    assert place.people.asked == []
-    assert place.ids()["agent"] != created
+    assert {role for role in ids if worn_home.ids()[role] != ids[role]} == {"guard", "interceptor", "agent"}
+    revised = next(e for e in reversed(worn_home.events(kinds.DONE)) if e.trigger == "revise")
+    for key in ("egress.allow", "env.GREETING"):
+        assert f"manifest.bottles.dev.{key}" in revised.cause
+    worn_home.condition = "well"
 
 
 def test_removes_duplicates_of_ours(home: Place) -> None:
@@ -116,13 +62,3 @@ def test_never_touches_a_foreign_container_that_has_our_name(place: Place) -> No
     assert place.raw() == before
     assert [r.id for r in before] == [foreign]
     assert {e.error for e in place.events(kinds.FAILED)} == {"name_taken"}
-
-
-@pytest.mark.parametrize("role", ["guard", "interceptor"])
-def test_starts_no_agent_whose_sidecar_is_dead(role: str, worn_home: Place) -> None:
-    ids = worn_home.ids()
-    worn_home.halt(ids["agent"])
-    worn_home.halt(ids[role])
-    with pytest.raises(BackendError):
-        worn_home.effect("start_agent")
-    assert {r.role: r.state for r in worn_home.raw() if r.role in CONTAINERS}["agent"] == "exited"
