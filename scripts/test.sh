@@ -4,11 +4,12 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 rm -f .coverage .coverage.*
+export PATH="$PWD/.venv/bin:$PATH"
 export COVERAGE_FILE="$PWD/.coverage" BOTTLE_ENGINE_KEEP=1
 started=$(python3 scripts/engine.py status >/dev/null 2>&1 && echo no || echo yes)
 finish() { [ "$started" = no ] || python3 scripts/engine.py stop --keep-data >/dev/null; }
 trap finish EXIT
 python3 scripts/engine.py start
-coverage run -m pytest -n 2 --dist loadgroup "$@"
+coverage run -m pytest -n 2 --dist worksteal --durations 25 "$@"
 coverage combine --quiet
 coverage report

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import ClassVar, Final, final
 
 from bottle_fsm.bottle import Bottle
-from bottle_fsm.errors import DecisionNeededError, ValidationError
+from bottle_fsm.errors import BackendError, ValidationError
 from bottle_fsm.manifest.hostcheck import validate_host
 from bottle_fsm.manifest.spec import BottleSpec
 from bottle_fsm.model import Host, Json, Launch, Observed
@@ -163,10 +163,13 @@ class BottleBackend(ABC):
         """Return the last `tail` lines that the container of `role` wrote.
 
         Raises:
-            DecisionNeededError: this backend keeps no logs.
+            BackendError: this backend keeps no logs.
         """
-        raise DecisionNeededError(
-            f"the backend {self.name} keeps no logs of {role}", place=launch.bottle, hint=f"(asked for {tail} lines)"
+        del tail
+        raise BackendError(
+            f"the backend {self.name} keeps no logs of {role}",
+            place=launch.bottle,
+            hint=f"`bottle-fsm audit {launch.bottle}` shows what was recorded.",
         )
 
     def drift(self, plan: BottlePlan, launch: Launch) -> str:  # noqa: ARG002 - the hook's signature

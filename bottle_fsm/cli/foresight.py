@@ -59,11 +59,12 @@ def foresee(directory: Path, here: Host, spec: BottleSpec) -> Foresight:
         return _foresight(spec, plan, operations, "would be launched", [f"backend {backend.name}: {reason}", *notes])
     notes += _refusals(spec, record)
     backend = make_backend(record.backend, here, record.plan_json.get("endpoint", {}))
-    plan = backend.prepare(spec)
     launch = launch_of(record, here.root_id)
     previous = backend.load_plan(record.plan_json) if record.plan_json else None
     if previous is not None:
         backend.check_endpoint(previous)
+    # An unchanged manifest keeps the recorded plan, as apply does: what the host says now counts when it is revised.
+    plan = previous if previous is not None and record.spec == spec.digest else backend.prepare(spec)
     operations = diff(plan, backend.observe(launch), launch, previous)
     return _foresight(
         spec, plan, operations, _headline(spec, record, operations, _drift(backend, record, launch)), notes

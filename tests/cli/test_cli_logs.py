@@ -64,5 +64,5 @@ def test_shows_decisions_alone(shell: Shell, wrote: list[tuple[str, int]]) -> No
 
 def test_says_when_a_backend_keeps_no_logs(shell: Shell) -> None:
     ended = shell.run("logs", "implementer")
-    assert ended.code == 4
+    assert ended.code == 1
     assert "the backend fake keeps no logs of guard" in ended.err

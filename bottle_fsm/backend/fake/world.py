@@ -6,6 +6,7 @@ Not its duty: knowing what a bottle is. It makes, starts and removes labelled ob
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import time
@@ -68,12 +69,16 @@ class FakeWorld:
     # -- what an engine answers --------------------------------------------------------------------------------------
 
     def identity(self) -> str:
-        """Return the engine's id, made with the file."""
+        """Return the engine's id; asking makes no file."""
+        if not self._path.exists():
+            return _identity(self._path)
         with self._open() as state:
             return str(state["engine"])
 
     def objects(self) -> list[FakeObject]:
-        """Return all objects, oldest first."""
+        """Return all objects, oldest first; asking makes no file."""
+        if not self._path.exists():
+            return []
         with self._open() as state:
             self._reply(state, "list", "")
             return [FakeObject(**o) for o in state["objects"].values()]
@@ -174,7 +179,7 @@ class FakeWorld:
         with os.fdopen(descriptor, "r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             text = file.read()
-            state: Json = json.loads(text) if text else _empty()
+            state: Json = json.loads(text) if text else _empty(self._path)
             _apply_due(state)
             pause = float(state["latency"])
             try:
@@ -217,8 +222,13 @@ class FakeWorld:
         return str(found["labels"].get("bottle-fsm.role", "")) if found else ""
 
 
-def _empty() -> Json:
-    return {"engine": uuid.uuid4().hex, "objects": {}, "faults": [], "pending": [], "latency": 0.0}
+def _identity(path: Path) -> str:
+    """Return the id that a world has from its beginning, so that one that was only asked about is the same later."""
+    return hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]
+
+
+def _empty(path: Path) -> Json:
+    return {"engine": _identity(path), "objects": {}, "faults": [], "pending": [], "latency": 0.0}
 
 
 def _take(state: Json, op: str, role: str, mishaps: set[str]) -> Json | None:
