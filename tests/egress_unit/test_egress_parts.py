@@ -226,8 +226,8 @@ def test_refuses_odd_tokens_without_showing_them(bad: Any) -> None:
     [
         ([], b"x", b"x"),
         (["identity"], b"x", b"x"),
-        (["", "gzip"], gzip.compress(b"abc"), b"abc"),
-        (["GZIP"], gzip.compress(b"a") + gzip.compress(b"b"), b"ab"),
+        (["", "gzip"], gzip.compress(b"abc", mtime=0), b"abc"),
+        (["GZIP"], gzip.compress(b"a", mtime=0) + gzip.compress(b"b", mtime=0), b"ab"),
         (["gzip"], b"", b""),
     ],
 )
