@@ -1,4 +1,4 @@
-"""Bottle: the handle into a running bottle. Provisioners, gate, `exec`, `attach` and `cp` know nothing else of a backend."""
+"""Bottle: the handle into a running bottle, all that provisioners, gate, exec, attach and cp know of a backend."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Bottle(Protocol):
         ...
 
     def copy_in(self, source: bytes | Path, target: str, *, mode: int = 0o644, owner: Owner = "agent") -> str:
-        """Put bytes, a host file, or a host directory tree at the absolute path `target`; return the SHA-256 hex digest.
+        """Put bytes, a host file, or a host directory tree at the absolute path `target`; return the SHA-256 digest.
 
         Written aside and moved into place when its digest was verified inside. A directory keeps its files' modes
         (`mode` then counts for nothing); a symbolic link that leaves the tree is refused. As `agent` the writing

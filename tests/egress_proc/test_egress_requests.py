@@ -287,7 +287,7 @@ def test_refuses_a_secret_in_a_body(stack: Stack, world: World) -> None:
     ("coding", "pack"),
     [
         ("gzip", gzip.compress),
-        ("x-gzip", lambda body: gzip.compress(b"first member") + gzip.compress(body)),
+        ("x-gzip", lambda body: gzip.compress(b"first member", mtime=0) + gzip.compress(body, mtime=0)),
         ("deflate", zlib.compress),
         ("deflate", lambda body: zlib.compress(body)[2:-4]),
         ("identity", lambda body: body),
@@ -309,9 +309,9 @@ def test_refuses_a_secret_in_an_encoded_body(stack: Stack, world: World, coding:
     ("coding", "body", "status", "reason"),
     [
         ("br", b"\x0b\x02\x80abc\x03", 415, "content_encoding_unknown"),
-        ("gzip, gzip", gzip.compress(gzip.compress(b"x")), 415, "content_encoding_nested"),
+        ("gzip, gzip", gzip.compress(gzip.compress(b"x", mtime=0), mtime=0), 415, "content_encoding_nested"),
         ("gzip", b"not gzip at all", 400, "content_encoding_malformed"),
-        ("gzip", gzip.compress(b"cut off")[:-4], 400, "content_encoding_malformed"),
+        ("gzip", gzip.compress(b"cut off", mtime=0)[:-4], 400, "content_encoding_malformed"),
         ("deflate", zlib.compress(b"x") + b"tail", 400, "content_encoding_malformed"),
         ("gzip", gzip.compress(bytes(40 * MIB)), 413, "body_too_large"),
     ],
