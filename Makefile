@@ -37,6 +37,13 @@ engine: ## bring up a Docker engine if none answers, and say how to use it
 images: $(VENV)/.ready engine ## build the agent's and the sidecars' images ahead
 	@eval "$$($(PYTHON) scripts/engine.py env)" && $(VENV)/bin/python scripts/images.py
 
+SEED ?= 1
+PAIRS ?= 5
+KILLS ?= 100
+.PHONY: crash
+crash: $(VENV)/.ready ## the whole crash proof (about 45 minutes): kill everywhere, follow up, write docs/crash-matrix.md
+	@scripts/crash.sh $(SEED) $(PAIRS) $(KILLS)
+
 .PHONY: clean
 clean: ## stop our own engine and remove everything that was built here
 	@$(PYTHON) scripts/engine.py stop

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# The whole crash proof: `crash.sh SEED FAKE_PAIRS ENGINE_KILLS`. Writes docs/crash-results/ and docs/crash-matrix.md.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+seed=$1 pairs=$2 kills=$3
+results=docs/crash-results
+mkdir -p "$results"
+export PATH="$PWD/.venv/bin:$PATH"
+
+head_line() { # where kind random command
+  python - "$@" "$seed" <<'PYTHON'
+import json, os, platform, subprocess, sys
+where, kind, random, command, seed = sys.argv[1:]
+commit = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+machine = f"{os.cpu_count()} cores, {platform.system()} {platform.release().split('-')[0]}, Python {platform.python_version()}"
+print(json.dumps({"where": where, "kind": kind, "random": random == "yes", "command": command, "seed": int(seed), "commit": commit, "machine": machine}))
+PYTHON
+}
+
+command="make crash SEED=$seed PAIRS=$pairs KILLS=$kills"
+sweep() { # name kind random options…
+  local name=$1 kind=$2 random=$3
+  shift 3
+  for share in 0 1; do
+    python tests/crash/crash_sweep.py --seed "$seed" --share "$share/2" "$@" >"$results/.$name.$share" &
+  done
+  wait -n && wait -n
+  { head_line fake "$kind" "$random" "$command"; cat "$results/.$name.0" "$results/.$name.1"; } >"$results/$name.jsonl"
+  rm "$results/.$name.0" "$results/.$name.1"
+}
+
+sweep 1-fake-every-point "every point of every scenario" no
+sweep 2-fake-pairs "a second kill during the follow-up" yes --pairs "$pairs" --only-pairs
+python3 scripts/engine.py start
+if [ -n "$(python3 scripts/engine.py env)" ]; then eval "$(python3 scripts/engine.py env)"; fi
+{ head_line engine "points drawn by the seed" yes "$command"; python tests/crash/crash_engine.py --kills "$kills" --seed "$seed"; } >"$results/3-engine.jsonl"
+python tests/crash/crash_table.py "$results" >docs/crash-matrix.md
+tail -n +1 docs/crash-matrix.md | grep -E 'kills,' 

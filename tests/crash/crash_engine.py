@@ -1,0 +1,169 @@
+"""Randomised kills on the real engine: the real command line, killed at a point drawn by a seed, then followed up.
+
+`crash_engine.py --kills 100 --seed 7` prints one JSON line a case. A case launches a small bottle, is killed with
+SIGKILL at a random point of its launch or of its teardown, is resumed or destroyed, and is judged by what the engine
+lists, by the journal and by what the command line says. Needs `DOCKER_HOST`, or an engine where Docker looks for one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from crash_sweep import KILLED, Case
+
+from bottle_fsm import failpoints
+from bottle_fsm.backend.docker.client import connect
+from bottle_fsm.naming import LABEL_LAUNCH, LABEL_ROLE, LABEL_ROOT
+
+PROGRAM: Final = (sys.executable, "-c", "from bottle_fsm.cli.main import main; main()")
+ROLES: Final = ["agent", "guard", "interceptor", "net-between", "net-inside", "net-outside"]
+MANIFEST: Final = """\
+version: 1
+name: crash
+bottles: {dev: {image: "bottle-agent:latest", egress: {allow: [example.org]}}}
+agents: {one: {bottle: dev, prompt: Say hello., git: {user: {name: Ada, email: ada@example.org}}}}
+"""
+BOTTLE: Final = "crash/one"
+
+
+class Place:
+    """A state directory of its own, and the command line in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.state = folder / "state"
+        self.manifest = folder / "manifest.yaml"
+        self.manifest.write_text(MANIFEST)
+
+    def run(self, *arguments: str, failpoint: str = "", trace: str = "") -> int:
+        """Run one verb; return its exit code, or minus the signal that ended it."""
+        environ = {
+            **os.environ,
+            "BOTTLE_FSM_STATE_DIR": str(self.state),
+            failpoints.VARIABLE: failpoint,
+            failpoints.TRACE: trace,
+        }
+        done = subprocess.run([*PROGRAM, *arguments], env=environ, capture_output=True, check=False, timeout=600)
+        self.said = done.stderr.decode(errors="replace")
+        return done.returncode
+
+    def status(self) -> dict[str, Any]:
+        """Return what `status --json` says of the bottle."""
+        environ = {**os.environ, "BOTTLE_FSM_STATE_DIR": str(self.state)}
+        done = subprocess.run([*PROGRAM, "status", "--json"], env=environ, capture_output=True, check=True)
+        lines = [json.loads(line) for line in done.stdout.splitlines()]
+        return next((line for line in lines if line.get("bottle") == BOTTLE), {})
+
+    def objects(self) -> dict[str, list[str]]:
+        """Return role → ids of everything on the engine that carries this state root's label."""
+        path = self.state / "root.json"
+        if not path.exists():
+            return {}
+        wanted = {"label": f"{LABEL_ROOT}={json.loads(path.read_text())['root']}"}
+        found: dict[str, list[str]] = {}
+        with connect(os.environ).guarded("list") as api:
+            listed = [(o["Labels"], o["Id"]) for o in api.containers(all=True, filters=wanted)]
+            listed += [(o["Labels"], o["Id"]) for o in api.networks(filters=wanted)]
+            volumes = api.volumes(filters=wanted)["Volumes"] or []
+            listed += [(o["Labels"], o["Name"]) for o in volumes]
+        for labels, object_id in listed:
+            assert labels[LABEL_LAUNCH]
+            found.setdefault(labels[LABEL_ROLE], []).append(object_id)
+        return found
+
+
+def points(place: Place, *verb: str) -> list[str]:
+    """Return the points that an undisturbed run of a verb passes."""
+    trace = place.folder / "trace"
+    trace.unlink(missing_ok=True)
+    assert place.run(*verb, trace=str(trace)) == 0, place.said
+    return [line.split(" ", 1)[1].strip() for line in trace.read_text().splitlines()]
+
+
+def run_case(place: Place, case: Case) -> Case:
+    """Run one case; the bottle is gone afterwards."""
+    started = time.monotonic()
+    apply = ("apply", str(place.manifest), "--backend", "docker", "--json")
+    verb = apply if case.scenario == "launch" else ("destroy", BOTTLE, "--yes", "--json")
+    if case.scenario == "teardown" and place.run(*apply) != 0:
+        case.wrong.append(f"could not be prepared: {place.said}")
+    code = place.run(*verb, failpoint=f"#{case.number}=kill")
+    if code != KILLED:
+        case.wrong.append(f"was not killed, ended with {code}: {place.said}")
+    kept = recorded(place)
+    code = place.run("resume", BOTTLE, "--json") if case.then == "resume" else place.run("destroy", BOTTLE, "--yes")
+    # A launcher that died before it declared anything leaves a name that nobody knows: that is an error of usage.
+    if code and place.status():
+        case.wrong.append(f"{case.then} ended with {code}: {place.said}")
+    case.wrong += judge(place, kept)
+    place.run("destroy", BOTTLE, "--yes")
+    left = place.objects()
+    case.wrong += [f"residue: {left}"] if left else []
+    if place.state.exists() and place.run("audit", "verify"):
+        case.wrong.append(f"audit verify: {place.said}")
+    case.seconds = round(time.monotonic() - started, 2)
+    case.outcome = "as uninterrupted" if not case.wrong else "wrong"
+    return case
+
+
+def recorded(place: Place) -> dict[str, str]:
+    """Return role → id of running containers that the journal has: a resume adopts them."""
+    status = place.status()
+    if not status or status.get("outcome") == "leftover":
+        return {}
+    with connect(os.environ).guarded("list") as api:
+        running = {o["Id"] for o in api.containers()}
+    return {r["role"]: r["id"] for r in status["resources"] if r["id"] in running}
+
+
+def judge(place: Place, kept: dict[str, str]) -> list[str]:
+    """Say what is not as after an undisturbed run."""
+    status, found = place.status(), place.objects()
+    if not status or status["outcome"] == "torn_down":
+        return [f"torn down, but left: {found}"] if found else []
+    if status["outcome"] != "ready":
+        return [f"stuck: {status['outcome']} in {status['state']}"]
+    wrong = [] if sorted(found) == ROLES else [f"objects: {found}"]
+    wrong += [f"{role}: {len(ids)}" for role, ids in found.items() if len(ids) != 1]
+    return wrong + [f"{role} was made again" for role, kept_id in kept.items() if found.get(role) != [kept_id]]
+
+
+def main(argv: list[str]) -> int:
+    """Draw the cases and run them; return 1 when one went wrong."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args(argv)
+    chosen = random.Random(options.seed)
+    top = Path(tempfile.mkdtemp(prefix="bottle-crash-"))
+    failed = 0
+    try:
+        place = Place(top)
+        passed = {"launch": points(place, "apply", str(place.manifest), "--backend", "docker", "--json")}
+        passed["teardown"] = points(place, "destroy", BOTTLE, "--yes", "--json")
+        for _ in range(options.kills):
+            scenario = chosen.choices(("launch", "teardown"), (4, 1))[0]
+            number = chosen.randrange(1, len(passed[scenario]) + 1)
+            then = chosen.choice(("resume", "destroy"))
+            shutil.rmtree(place.state, ignore_errors=True)
+            done = run_case(place, Case(scenario, passed[scenario][number - 1], number, "kill", then))
+            failed += bool(done.wrong)
+            print(json.dumps(asdict(done)), flush=True)  # noqa: T201 - the results are this program's output
+    finally:
+        shutil.rmtree(top, ignore_errors=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
