@@ -58,8 +58,10 @@ def _section(path: Path) -> str:
     lines = [
         f"## On the {what}: {head['kind']}",
         "",
-        f"{total.cases} {'randomised kills' if head['random'] else 'kills, every point'}, "
-        f"{total.residue} with residue, {total.stuck} stuck, {total.wrong} wrong.",
+        (
+            f"{total.cases} {'randomised kills' if head['random'] else 'kills, every point'}, "
+            f"{total.residue} with residue, {total.stuck} stuck, {total.wrong} wrong."
+        ),
         "",
         f"Commit {head['commit']}, seed {head['seed']}, {head['machine']}. `{head['command']}`",
         "",
