@@ -43,8 +43,11 @@ class Ground:
         return observe(self.engine, self.live())
 
     def remove_role(self, role: str) -> None:
-        """Remove every object of a role that this launch made, and record those that went by themselves."""
-        found = [r for r in self.look().of_role(role) if r.launch == self.launch.launch]
+        """Remove every object of a role, and record those that went by themselves.
+
+        An earlier launch of this bottle may have left one under our name, by a request that arrived late: it goes, too.
+        """
+        found = self.look().of_role(role)
         for resource in found:
             self.remove(resource, cause="undo")
         known = {resource.id for resource in found}
