@@ -1,10 +1,12 @@
-"""Calls the addon's hooks for protocols that no layer is ever built for, on flows made by mitmproxy's own test kit."""
+"""Calls the addon's last hooks: for protocols without a layer, and for connections to others than the guard."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
+from mitmproxy.connection import Server
+from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 from mitmproxy.test import tflow
 
 from bottle_fsm.egress.addon import Egress, EgressAddon
@@ -17,12 +19,23 @@ from bottle_fsm.egress.refusals import DecisionLog
 from bottle_fsm.egress.scan import ScanClient
 from bottle_fsm.egress.settings import Address
 
+GUARD = ("127.0.0.1", 8888)
+OTHERS = [("127.0.0.1", 8889), ("127.0.0.2", 8888), ("allowed.test", 443), ("::1", 8888), ("", 8888), None]
+
+
+def connect(addon: EgressAddon, address: tuple[str, int] | None) -> str | None:
+    """Return the error that a connection to an address is given, which mitmproxy then does not make."""
+    data = ServerConnectionHookData(server=Server(address=address), client=tflow.tclient_conn())
+    addon.server_connect(data)
+    error: str | None = data.server.error
+    return error
+
 
 def main() -> int:
     policy = compile_policy(bottle="p/a", launch="l", allow=[("allowed.test", 443)])
     egress = Egress(
         policy=policy,
-        guard=Address("127.0.0.1", 8888),
+        guard=Address(*GUARD),
         scans=ScanClient("127.0.0.1", 9090, agent="p/a"),
         tokens=DeliveredTokens(Path("/nowhere")),
         log=DecisionLog(JsonLines()),
@@ -44,6 +57,8 @@ def main() -> int:
     assert socket_flow.error is not None
     assert socket_flow.websocket is not None
     assert socket_flow.websocket.messages[-1].dropped
+    assert connect(addon, GUARD) is None
+    assert {connect(addon, other) for other in OTHERS} == {"refused: not the guard"}
     sys.stdout.write("closed")
     return 0
 

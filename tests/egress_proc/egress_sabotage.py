@@ -1,7 +1,8 @@
 """The interceptor with one hook broken: `BREAK=Class.hook` makes that hook raise as its first act.
 
 `BREAK=loose` instead lets mitmproxy choose its layers itself, raw TCP and WebSockets included, so that the addon's
-last hooks are the only thing that stands in the way.
+last hooks are the only thing that stands in the way. `BREAK=direct` sends an allowed request straight to the address in
+`DIRECT`, past the guard, so that the last look at each connection is all that is left.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import sys
 from typing import Any
 
 from mitmproxy.addons.next_layer import NextLayer
+from mitmproxy.connection import Server
 
 from bottle_fsm.egress import addon, doors, interceptor
 
@@ -27,11 +29,23 @@ def _loose_layer(self: Any, nextlayer: Any) -> None:
         nextlayer.layer = self._choose(nextlayer.context, nextlayer.data_client())
 
 
+def _send_directly(self: Any, flow: Any) -> None:
+    send_by_guard(self, flow)
+    host, _, port = os.environ["DIRECT"].partition(":")
+    flow.server_conn = Server(address=(host, int(port)))
+    flow.server_conn.sni = flow.request.host
+
+
+send_by_guard = addon.EgressAddon._send_by_guard
+
+
 def main() -> int:
     broken = os.environ["BREAK"]
     if broken == "loose":
         setattr(doors.StrictNextLayer, "next_layer", _loose_layer)  # noqa: B010 - an assignment would not type
         interceptor.STRICT_OPTIONS.update({"rawtcp": True, "websocket": True})
+    elif broken == "direct":
+        setattr(addon.EgressAddon, "_send_by_guard", _send_directly)  # noqa: B010 - as above
     else:
         owner, _, hook = broken.partition(".")
         found = {"addon": addon.EgressAddon, "doors": doors.StrictNextLayer, "tls": doors.ClearedTls}[owner]

@@ -142,6 +142,17 @@ def test_closes_the_doors_that_no_layer_leads_to(sidecar_venv: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "closed"), done.stderr
 
 
+def test_makes_no_connection_but_to_the_guard(fresh: Stack, stack: Stack, world: World) -> None:
+    connections = world.allowed.connections
+    fresh.guard_host = stack.guard_host
+    host, port = world.allowed.address
+    fresh.start_interceptor(module="egress_proc.egress_sabotage", env={"BREAK": "direct", "DIRECT": f"{host}:{port}"})
+    answer = attempt(fresh, path="/direct")
+    assert answer is not None
+    assert (answer.status, answer.json["reason"]) == (502, "upstream_unreachable")
+    assert world.allowed.connections == connections
+
+
 class FakeGuard:
     """Stands where the guard stands and answers what a test says."""
 

@@ -102,6 +102,36 @@ def test_health_tells_the_fingerprint_of_the_published_certificate(stack: Stack)
     assert "bottle-fsm demo/implementer launch-1" in shown
 
 
+STRICT = {
+    "mode": ["regular"],
+    "connection_strategy": "lazy",
+    "upstream_cert": False,
+    "add_upstream_certs_to_client_chain": False,
+    "rawtcp": False,
+    "websocket": False,
+    "http3": False,
+    "ssl_insecure": False,
+    "validate_inbound_headers": True,
+    "ignore_hosts": [],
+    "allow_hosts": [],
+    "tcp_hosts": [],
+    "udp_hosts": [],
+    "client_certs": None,
+    "proxyauth": None,
+    "upstream_auth": None,
+}
+
+
+def test_runs_mitmproxy_with_strict_options_and_no_addons_but_ours(fresh: Stack) -> None:
+    process = fresh.start_interceptor(module="egress_proc.egress_options", deliver=False)
+    (told,) = process.lines("options")
+    found = {name: told["values"].get(name) for name in STRICT}
+    assert found == STRICT
+    assert told["values"]["listen_host"] == fresh.host
+    assert told["values"]["ssl_verify_upstream_trusted_ca"].startswith(str(fresh.inner))
+    assert told["addons"] == ["bottleegress", "bottlerunning", "errorcheck", "nextlayer", "proxyserver", "tlsconfig"]
+
+
 def test_health_answers_nothing_else(stack: Stack) -> None:
     answer = stack.plain("GET /else HTTP/1.1\r\n\r\n", HEALTH_PORT)
     assert answer is not None
