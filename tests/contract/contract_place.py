@@ -137,10 +137,16 @@ class Place(ABC):
         return naming.object_name(role, self.slug)
 
     def labels(self, role: str, **changes: Any) -> dict[str, str]:
-        """Return the labels that an object of this launch would have."""
-        record = self.record
+        """Return the labels that an object of this launch would have, made by the last run that acted."""
+        acted = [e.epoch for e in self.events(kinds.DECLARED, kinds.STEP_INTENT)]
         made = Labels(
-            self.runtime.root.root_id, self.bottle_name, record.launch or "L", role, "planted", "spec", record.epoch
+            root=self.runtime.root.root_id,
+            bottle=self.bottle_name,
+            launch=self.record.launch,
+            role=role,
+            step="planted",
+            spec="spec",
+            epoch=acted[-1],
         )
         return replace(made, **changes).as_dict()
 
