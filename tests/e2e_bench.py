@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from cli_shell import PROGRAM, Ended, converse
-
 from bottle_fsm import naming
 from bottle_fsm.backend.docker.client import Engine
 from bottle_fsm.store.journal import Journal
 from bottle_fsm.store.root import open_root
+from cli_shell import PROGRAM, Ended, converse
 
 REPO: Final = Path(__file__).resolve().parent.parent
 MANIFESTS: Final = REPO / "manifests"

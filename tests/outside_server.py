@@ -61,7 +61,7 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self._answer(200, f"hello from outside: {self.command} {len(body)}\n".encode(), {})
 
-    do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = serve
+    do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = serve  # noqa: N815 - the base class calls them so
 
     def _body(self) -> bytes:
         if "chunked" in self.headers.get("Transfer-Encoding", ""):

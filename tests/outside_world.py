@@ -27,7 +27,7 @@ from bottle_fsm.backend.docker.client import Engine
 from bottle_fsm.backend.docker.context import digest_of
 from bottle_fsm.backend.docker.errors import SubnetTakenError
 from bottle_fsm.backend.docker.pull import image_id
-from bottle_fsm.egress.guard_dial import is_public
+from bottle_fsm.egress.address_space import is_public
 
 HERE: Final = Path(__file__).resolve().parent
 DATA: Final = HERE.parent / ".build" / "images"
@@ -237,12 +237,13 @@ class OutsideWorld:
     def _run(self, image: str, command: list[str] | None, files: dict[str, bytes], *, address: str = "") -> str:
         with self.engine.guarded("start the outside world", timeout=60.0) as api:
             place = api.create_endpoint_config(ipv4_address=address or None)
+            networking = api.create_networking_config({self.network: place})  # type: ignore[arg-type]  # the stub is wrong
             made: str = api.create_container(
                 image,
                 command,
                 labels={"bottle-test": self.network},
                 host_config=api.create_host_config(network_mode=self.network),
-                networking_config=api.create_networking_config({self.network: place}),
+                networking_config=networking,
             )["Id"]
             api.put_archive(made, "/etc/outside", archive(files))
             api.start(made)

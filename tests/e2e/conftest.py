@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from e2e_bench import Bench
-from outside_world import OutsideWorld, outside_world
 
 from bottle_fsm.backend.docker.client import Engine
 from bottle_fsm.backend.docker.images import ImageRef
+from e2e_bench import Bench
+from outside_world import OutsideWorld, outside_world
 
 
 @pytest.fixture

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from e2e_bench import CONTAINER_ROLES, Bench, simple
-from outside_world import OutsideWorld
 
 from bottle_fsm import naming
 from bottle_fsm.egress.files import GUARD_TOKENS, SECRET_PATHS
+from e2e_bench import CONTAINER_ROLES, Bench, simple
+from outside_world import OutsideWorld
 
 pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("e2e-canary")]
 GUEST = "trial/guest"
@@ -91,7 +91,8 @@ def _shown(shared: Bench, world: OutsideWorld) -> Shown:
         )
         assert started.code == 0, started.out
         texts["terminal"] = started.out.encode()
-        used = shared.inside(GUEST, f"ssh -o BatchMode=yes {world.name('code')} true && test ${{#TOKEN}} -eq {len(token)}")
+        use = f"ssh -o BatchMode=yes {world.name('code')} true && test ${{#TOKEN}} -eq {len(token)}"
+        used = shared.inside(GUEST, use)
         assert used.code == 0, used.err
         with shared.engine.guarded("stop the agent") as api:
             api.stop(shared.resources(GUEST)["agent"], timeout=1)
@@ -171,7 +172,8 @@ def test_lets_the_engine_know_no_secret(shown: Shown) -> None:
         for item in api.containers(all=True, filters=label):
             found = api.inspect_container(item["Id"])
             records += [found, *(api.exec_inspect(exec_id) for exec_id in found.get("ExecIDs") or [])]
-            records += [api.inspect_image(found["Image"]), api.history(found["Image"])]
+            records.append(api.inspect_image(found["Image"]))  # type: ignore[no-untyped-call]  # the stub lacks types
+            records.append(api.history(found["Image"]))  # type: ignore[no-untyped-call]  # the stub lacks types
         records += [api.inspect_network(item["Id"]) for item in api.networks(filters=label)]
         records += api.volumes(filters=label).get("Volumes") or []
     assert len(records) >= 3 * 3 + 2, "three containers with image and history, two networks"

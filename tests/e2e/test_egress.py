@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 
 import pytest
+
 from e2e_bench import Bench, simple
 from outside_world import OutsideWorld
 

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from e2e_bench import Bench, Ended, Person, simple
 
 from bottle_fsm import naming
 from bottle_fsm.backend.docker.client import Engine
 from bottle_fsm.backend.docker.errors import SubnetTakenError
 from bottle_fsm.backend.docker.images import ImageRef
+from cli_shell import Ended
+from e2e_bench import Bench, Person, simple
 
 pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("e2e-engine-errors")]
 GUEST = "trial/guest"

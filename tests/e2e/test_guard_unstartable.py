@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from e2e_bench import CONTAINER_ROLES, REPO, Bench, simple
-from outside_world import archive
 
 from bottle_fsm.backend.docker.client import Engine
 from bottle_fsm.backend.docker.images import ImageRef
+from e2e_bench import CONTAINER_ROLES, REPO, Bench, simple
+from outside_world import archive
 
 pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("e2e-unstartable")]
 GUEST = "trial/guest"
@@ -41,8 +41,9 @@ class Own:
 
     def put(self, image: str) -> None:
         """Let the tag mean an image."""
+        name, _, version = self.tag.partition(":")
         with self.bench.engine.guarded("tag the sidecar of this test") as api:
-            api.tag(image, *self.tag.split(":"), force=True)
+            api.tag(image, name, version, force=True)
 
     def broken(self, case: str) -> str:
         """Make a broken image of the good one, and return its id."""

@@ -6,6 +6,7 @@ import json
 import subprocess
 
 import pytest
+
 from e2e_bench import CONTAINER_ROLES, UP, Bench, kill_hard, simple
 
 pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("e2e-killed")]

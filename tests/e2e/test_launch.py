@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from e2e_bench import MANIFESTS, UP, Bench, simple
 
 pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("e2e-launch")]

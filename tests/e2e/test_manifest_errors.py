@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from e2e_bench import Person
 
 GOOD = """\
@@ -34,7 +35,7 @@ CASES = {
         GOOD.replace(
             "agents:",
             f"    ssh: [{{host: code.example.org, user: git, identity_file: ./none, known_host_key: {KEY}}}]\nagents:",
-        ),  # noqa: E501 - one line of the manifest
+        ),
         r"trial\.yaml:7 bottles/room/ssh/0/identity_file: .*none.*\. \w+",
     ),
     "a host variable that is not defined": (

@@ -6,6 +6,7 @@ The engine itself is shared with other tests, so it goes on running: the bottle'
 from __future__ import annotations
 
 import pytest
+
 from e2e_bench import CONTAINER_ROLES, Bench, simple
 
 pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("e2e-reboot")]

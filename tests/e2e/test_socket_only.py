@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from e2e_bench import Bench, simple
 
 pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("e2e-socket")]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from e2e_bench import Bench, Ended, simple
+
+from cli_shell import Ended
+from e2e_bench import Bench, simple
 from outside_world import OutsideWorld
 
 pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("e2e-ssh")]
@@ -76,7 +78,8 @@ def test_binds_a_key_to_the_pinned_server_even_if_the_agent_trusts_another(bottl
     careless = "-o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o IdentitiesOnly=yes"
     before = accepted(world)
     for key, code in (("bound", 255), ("user", 0)):  # the second is bound to this very server, by another name
-        script = f"ssh-add -L | grep ' {key}$' > /tmp/{key}.pub && ssh {careless} -i /tmp/{key}.pub {world.name('wrong')} true"
+        offer = f"ssh-add -L | grep ' {key}$' > /tmp/{key}.pub"
+        script = f"{offer} && ssh {careless} -i /tmp/{key}.pub {world.name('wrong')} true"
         ended = bottle.inside(GUEST, script)
         assert ended.code == code, ended.err
     assert accepted(world) == before + 1

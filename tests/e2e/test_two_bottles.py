@@ -6,6 +6,7 @@ import secrets
 from typing import Any
 
 import pytest
+
 from e2e_bench import CONTAINER_ROLES, Bench, simple
 from outside_world import OutsideWorld
 
