@@ -14,7 +14,7 @@ from bottle_fsm.bottle import Bottle
 from bottle_fsm.errors import BackendError, ValidationError
 from bottle_fsm.manifest.hostcheck import validate_host
 from bottle_fsm.manifest.spec import BottleSpec
-from bottle_fsm.model import Host, Json, Launch, Observed
+from bottle_fsm.model import Host, Json, Launch, Observed, Resource
 from bottle_fsm.plan.bottle_plan import BottlePlan
 from bottle_fsm.provision import PROVISIONERS
 from bottle_fsm.provision.provisioner import Provisioner
@@ -154,6 +154,22 @@ class BottleBackend(ABC):
     @abstractmethod
     def observe(self, launch: Launch) -> Observed:
         """Look at the world by label, and by recorded name and id; report foreign objects that hold our names."""
+
+    def everything(self, root: str | None) -> tuple[Resource, ...]:  # noqa: ARG002 - the hook's signature
+        """Return every object here that carries all our labels, whichever launch made it; of one state root, or of all.
+
+        `detail` says whose it is (`root`, `bottle`) and where it lives (`engine`, a text that tells engines apart).
+        """
+        return ()
+
+    def remove(self, resource: Resource, steps: Steps, *, cause: str) -> None:
+        """Remove one object that `everything` returned, as a sub-step, and see that it is gone.
+
+        Raises:
+            BackendError: it cannot be removed.
+        """
+        del steps, cause
+        raise BackendError(f"the backend {self.name} cannot remove a single object", place=resource.name)
 
     @abstractmethod
     def bottle(self, launch: Launch) -> Bottle:

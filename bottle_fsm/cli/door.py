@@ -28,6 +28,7 @@ VERBS: Final = {
     "attach": "Run a bottle's agent on this terminal.",
     "cp": "Copy files into a bottle, or out of one.",
     "logs": "Show what a bottle's containers wrote.",
+    "gc": "Find objects that belong to no live bottle, and remove them.",
     "audit": "Read, verify and export the journal.",
     "diagram": "Print the state machine as a Mermaid diagram.",
     "schema": "Print the manifest's JSON Schema.",

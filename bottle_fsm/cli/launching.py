@@ -66,14 +66,20 @@ class Desk:
         self.displays = displays
         self._report = report
 
-    def run(self, work: Mapping[str, Work], manner: Manner) -> int:
-        """Run the work of each bottle, tell how each ended, and return the exit code."""
+    @contextmanager
+    def listening(self, after_signal: str) -> Iterator[None]:
+        """Let signals ask for a stop while the body runs; `after_signal` tells the person what happens then."""
 
         def notify(signum: int) -> None:
             self.app.signum = signum
-            self.displays.note(_after_signal(signum, manner))
+            self.displays.note(_after_signal(signum, after_signal))
 
         with on_signals(self.runtime.stop, notify):
+            yield
+
+    def run(self, work: Mapping[str, Work], manner: Manner) -> int:
+        """Run the work of each bottle, tell how each ended, and return the exit code."""
+        with self.listening(manner.after_signal):
             results = run_many(work, parallel=manner.parallel, ended=lambda _bottle, _result: None)
         self.displays.close()
         code = exit_code(list(results.values()))
@@ -171,7 +177,7 @@ class _OnlyFingerprint(Story):
         return [Line(f"{event.bottle}  CA SHA-256 fingerprint: {colons(found)}")]
 
 
-def _after_signal(signum: int, manner: Manner) -> str:
+def _after_signal(signum: int, after_signal: str) -> str:
     name = signal.Signals(signum).name
-    what = "everything is kept as it is" if signum == signal.SIGHUP else manner.after_signal
+    what = "everything is kept as it is" if signum == signal.SIGHUP else after_signal
     return f"{name}: the current step is finished, then {what}. A second signal stops at once, which is safe."

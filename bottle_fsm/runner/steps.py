@@ -42,12 +42,16 @@ class _Step:
 class RunnerSteps:
     """One attempt: commits sub-steps, watches deadline and signals, hands out secrets."""
 
-    def __init__(self, session: Session, transition: Transition, *, source: str, attempt: int, stop: Stop) -> None:
+    def __init__(  # noqa: PLR0913 - what an attempt is made of
+        self, session: Session, transition: Transition, *, source: str, attempt: int, stop: Stop, launch: str = ""
+    ) -> None:
+        """Open an attempt; `launch` is whose objects it is about, empty for the bottle's own launch."""
         self._session = session
         self._transition = transition
         self._source = source
         self._attempt = attempt
         self._stop = stop
+        self._launch = {"launch": launch} if launch else {}
         self._deadline = time.monotonic() + transition.attempt_timeout
         self.collected: Json = {}
 
@@ -142,5 +146,6 @@ class RunnerSteps:
             source=self._source,
             dest=self._transition.dest,
             attempt=self._attempt,
+            **self._launch,
             **fields,
         )

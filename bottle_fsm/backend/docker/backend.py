@@ -17,6 +17,7 @@ from bottle_fsm.backend.docker.client import Engine, connect
 from bottle_fsm.backend.docker.drift import find_drift, unsaved_work
 from bottle_fsm.backend.docker.endpoint import Endpoint
 from bottle_fsm.backend.docker.imagestep import ensure_images
+from bottle_fsm.backend.docker.inventory import everything
 from bottle_fsm.backend.docker.joining import PLACES
 from bottle_fsm.backend.docker.mitm import MitmProxy
 from bottle_fsm.backend.docker.networks import check_members, ensure_networks, existing_id
@@ -29,7 +30,7 @@ from bottle_fsm.backend.docker.work import Ground, Work
 from bottle_fsm.bottle import Bottle
 from bottle_fsm.errors import BackendError, DriftError, Problem, ValidationError
 from bottle_fsm.manifest.spec import BottleSpec
-from bottle_fsm.model import Host, Json, Launch, Observed
+from bottle_fsm.model import Host, Json, Launch, Observed, Resource
 from bottle_fsm.places import GUARD_PORT, SCAN_PORT
 from bottle_fsm.plan.bottle_plan import BottlePlan
 from bottle_fsm.provision import ca
@@ -165,6 +166,16 @@ class DockerBackend(BottleBackend):
     def observe(self, launch: Launch) -> Observed:
         """Look at the engine by label, and by recorded name and id."""
         return observe(self.engine, launch)
+
+    def everything(self, root: str | None) -> tuple[Resource, ...]:
+        """List what carries our labels on the engine."""
+        return everything(self.engine, root)
+
+    def remove(self, resource: Resource, steps: Steps, *, cause: str) -> None:
+        """Remove one object by id."""
+        root, bottle = str(resource.detail["root"]), str(resource.detail["bottle"])
+        launch = Launch(root=root, bottle=bottle, launch=resource.launch, slug="", epoch=steps.epoch)
+        self._ground(launch, steps).remove(resource, cause=cause)
 
     def bottle(self, launch: Launch) -> Bottle:
         """Return the handle into the running agent."""

@@ -10,12 +10,12 @@ from bottle_fsm import naming
 from bottle_fsm.backend.base import PROVISION_ORDER, BottleBackend
 from bottle_fsm.backend.fake.bottle import FakeBottle
 from bottle_fsm.backend.fake.hands import Hands
-from bottle_fsm.backend.fake.look import PROXIES, look, one
+from bottle_fsm.backend.fake.look import PROXIES, everything, gone, look, one
 from bottle_fsm.backend.fake.world import FakeObject, FakeWorld
 from bottle_fsm.bottle import Bottle
 from bottle_fsm.errors import BackendError, DecisionNeededError, DriftError, GateError, ProvisionError
 from bottle_fsm.manifest.spec import BottleSpec
-from bottle_fsm.model import Host, Json, Launch, Observed, canonical
+from bottle_fsm.model import Host, Json, Launch, Observed, Resource, canonical
 from bottle_fsm.places import AGENT_ENV_FILE, CA_CERT_PATH
 from bottle_fsm.plan.bottle_plan import BottlePlan, PlannedObject, ProvisionItem
 from bottle_fsm.plan.build import common_parts
@@ -184,6 +184,16 @@ class FakeBackend(BottleBackend):
     def observe(self, launch: Launch) -> Observed:
         """List by label; objects of other owners that hold our names are foreign."""
         return look(self.world, launch)
+
+    def everything(self, root: str | None) -> tuple[Resource, ...]:
+        """List all objects that carry our labels."""
+        return everything(self.world, root)
+
+    def remove(self, resource: Resource, steps: Steps, *, cause: str) -> None:
+        """Remove one object."""
+        with steps.act(f"remove {resource.role}", cause=cause, role=resource.role) as step:
+            self.world.remove(resource.id)
+            step.made(gone(resource))
 
     def bottle(self, launch: Launch) -> Bottle:
         """Return the handle into the simulated agent."""

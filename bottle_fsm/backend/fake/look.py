@@ -38,6 +38,18 @@ def look(world: FakeWorld, launch: Launch) -> Observed:
     return Observed(tuple(found))
 
 
+def everything(world: FakeWorld, root: str | None) -> tuple[Resource, ...]:
+    """Return all objects that carry all our labels, of one state root or of every."""
+    engine = world.identity()
+    found = []
+    for item in world.objects():
+        labels = Labels.of(item.labels)
+        if labels is not None and root in {None, labels.root}:
+            owner = {"root": labels.root, "bottle": labels.bottle, "engine": engine}
+            found.append(replace(_labelled(item, labels), detail=owner))
+    return tuple(found)
+
+
 def one(world: FakeWorld, launch: Launch, role: str) -> FakeObject | None:
     """Return this launch's object of a role; None when there is none."""
     found = (o for o in world.objects() if _of_launch(o, launch) and o.labels[naming.LABEL_ROLE] == role)
@@ -59,6 +71,10 @@ def _resource(found: FakeObject, launch: Launch) -> Resource:
     if labels is None or labels.root != launch.root:
         roles = (role for role in ROLES if naming.object_name(role, launch.slug) == found.name)
         return Resource(found.kind, next(roles, ""), found.name, found.id, state=found.state, foreign=True)
+    return _labelled(found, labels)
+
+
+def _labelled(found: FakeObject, labels: Labels) -> Resource:
     return Resource(
         kind=found.kind,
         role=labels.role,
