@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from memory_steps import MemorySteps
 
 from bottle_fsm.backend.docker.backend import DockerBackend
 from bottle_fsm.backend.docker.client import Engine
 from bottle_fsm.errors import BackendError
 from bottle_fsm.model import Host
 from bottle_fsm.naming import Labels
+from docker_backend.memory_steps import MemorySteps
 
 pytestmark = pytest.mark.engine
 
