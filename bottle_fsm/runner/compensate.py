@@ -5,7 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
-from bottle_fsm.errors import BottleError, DecisionNeededError, LockLostError, StoreError, TeardownIncompleteError
+from bottle_fsm.errors import (
+    BackendError,
+    BottleError,
+    DecisionNeededError,
+    LockLostError,
+    StoreError,
+    TeardownIncompleteError,
+)
 from bottle_fsm.failpoints import hit
 from bottle_fsm.machine.definition import Transition
 from bottle_fsm.model import Observed
@@ -20,24 +27,31 @@ def compensate(session: Session, steps: RunnerSteps, compensations: Mapping[str,
     """Undo every attempted transition, newest first, then look twice, the backend's settle time apart.
 
     Objects that no attempted transition accounts for (made by a request that arrived late) are removed as well.
+    Nothing is undone before a first look has shown that the journal knows who made what is there.
 
     Raises:
+        DecisionNeededError: it does not; nothing was touched.
         TeardownIncompleteError: something is left; it is named.
         BottleError: the one compensation that failed, when it did and nothing else is known to be left.
     """
     definition = session.runtime.definition
+    touched = _shows_something(session) or bool(session.record.plan_json)
     ups = [t for t in definition.transitions if t.compensate]
     attempted = [definition.transition(t) for t in session.record.attempted]
     failures = [_undo(session, steps, t, compensations) for t in reversed(attempted) if t.compensate]
-    if _touched(session) and session.observe().ours:
+    if touched and session.observe().ours:
         failures += [_undo(session, steps, t, compensations) for t in reversed(ups)]
     failed = [f for f in failures if f is not None]
-    _prove_empty(session, steps, failed[0] if failed else None)
+    if touched:  # else no plan was recorded and nothing is seen: no effect was ever begun
+        _prove_empty(session, steps, failed[0] if failed else None)
 
 
-def _touched(session: Session) -> bool:
-    """Tell whether this launch can have left anything: without a plan, no effect was ever begun."""
-    return bool(session.record.plan_json)
+def _shows_something(session: Session) -> bool:
+    """Look once; a world that does not answer shows nothing, and whoever needs it next says so."""
+    try:
+        return bool(session.observe().ours)
+    except BackendError:
+        return False
 
 
 def _undo(
@@ -63,8 +77,6 @@ def _undo(
 
 
 def _prove_empty(session: Session, steps: RunnerSteps, failure: BottleError | None) -> None:
-    if not _touched(session):
-        return
     looks = [_look(session, failure)]
     steps.sleep(session.backend.settle)
     looks.append(_look(session, failure))

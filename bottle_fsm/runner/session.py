@@ -48,6 +48,7 @@ class Session:
         self.facts: dict[str, str] = dict(self.record.facts)
         self.answers: dict[str, Secret] = {}
         self._backend: BottleBackend | None = None
+        self._looked = False
 
     # -- what is known -----------------------------------------------------------------------------------------------
 
@@ -113,19 +114,28 @@ class Session:
         return event
 
     def observe(self) -> Observed:
-        """Look at the world; refuse to go on when it shows an owner newer than us.
+        """Look at the world; refuse to go on when it shows an owner that the journal does not know.
+
+        The first look asks for more than a newer epoch: a restored journal counts epochs again that were used before,
+        so an object must come from a launch and an epoch of which the journal says that they began to act.
 
         Raises:
-            DecisionNeededError: an object carries a newer epoch, so this state directory is older than the world.
+            DecisionNeededError: an object has an unknown maker, so this state directory is older than the world.
         """
         observed = self.backend.observe(self.launch())
-        newer = [r for r in observed.ours if r.epoch > self.epoch]
-        if newer:
+        strange = [r for r in observed.ours if r.epoch > self.epoch]
+        labelled = [r for r in observed.ours if r.launch and r.epoch]
+        if labelled and not self._looked:
+            known = self.runtime.journal.acted(self.bottle)
+            strange += [r for r in labelled if (r.launch, r.epoch) not in known]
+        if strange:
+            maker = f"launch {strange[0].launch}, epoch {strange[0].epoch}, ours is {self.epoch}"
             raise DecisionNeededError(
-                f"{newer[0].name} was made by a later run (epoch {newer[0].epoch}, ours is {self.epoch})",
+                f"{strange[0].name} was made by a later run that this journal does not know ({maker})",
                 place=self.bottle,
                 hint="This state directory was restored or copied. Use the newer one, or remove the object by hand.",
             )
+        self._looked = True
         return observed
 
     def check_owner(self) -> None:

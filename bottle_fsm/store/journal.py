@@ -147,6 +147,11 @@ class Journal:
         for body, stored in self._rows(query, tuple(value for _, value in wanted)):
             yield Event.from_body(json.loads(body), stored)
 
+    def acted(self, bottle: str) -> set[tuple[str, int]]:
+        """Return launch and epoch of every owner of a bottle that declared a launch or began a sub-step."""
+        found = (e for kind in (kinds.DECLARED, kinds.STEP_INTENT) for e in self.events(bottle=bottle, kind=kind))
+        return {(event.launch, event.epoch) for event in found}
+
     def verify(self) -> tuple[int, str]:
         """Check the whole chain and that the cached records equal the fold; return the count and the head's hash.
 

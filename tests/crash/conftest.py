@@ -1,0 +1,22 @@
+"""A place for a case, in memory: a process that is killed loses nothing that it wrote, on disk or not."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from crash_cases import Place
+from crash_sweep import MEMORY
+
+from bottle_fsm import failpoints
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    with tempfile.TemporaryDirectory(prefix="bottle-crash-", dir=MEMORY if MEMORY.is_dir() else None) as top:
+        made = Place(Path(top) / "case")
+        made.begin()
+        yield made
+    failpoints.arm("")
