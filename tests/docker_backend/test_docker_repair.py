@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,6 +19,7 @@ from bottle_fsm.backend.docker.images import ImageRef
 from bottle_fsm.backend.docker.plan import DockerBottlePlan, NetworkPlan, image_fact
 from bottle_fsm.backend.docker.wait import wait_ready
 from bottle_fsm.backend.docker.work import Work
+from bottle_fsm.egress import files as egress_files
 from bottle_fsm.errors import (
     BackendError,
     DriftError,
@@ -304,3 +306,39 @@ def test_leaves_a_strangers_container_on_its_network_alone(bench: LaunchBench, i
             api.remove_container(stranger, force=True)
     bench.down()
     assert bench.labelled() == []
+
+
+@pytest.mark.parametrize(
+    ("role", "change"),
+    [("guard", "chmod u+w {0} && echo >> {0}"), ("guard", "rm {0}"), ("interceptor", "rm -r $(dirname {0})")],
+)
+def test_replaces_a_sidecar_whose_files_were_changed_and_keeps_the_agent(
+    running: LaunchBench, role: str, change: str
+) -> None:
+    before = {name: running.one(name).id for name in ("guard", "interceptor", "agent")}
+    with running.engine.guarded("change the policy by hand") as api:
+        script = change.format(egress_files.POLICY)
+        exec_id = api.exec_create(before[role], ["sh", "-c", script], user="0:0")["Id"]
+        assert api.exec_start(exec_id) == b""
+        assert api.exec_inspect(exec_id)["ExitCode"] == 0
+    running.reborn()
+    running.up()
+    after = {name: running.one(name).id for name in before}
+    assert {name for name in before if after[name] != before[name]} == {role}
+    (cause,) = [cause for name, cause in running.steps.done if name == f"remove {role}"]
+    assert re.search(r"/etc/bottle-fsm/.* inside is not what was copied", cause)
+    assert [cause for name, cause in running.steps.done if name == f"create {role}"] == [cause]
+    running.backend.observe(running.launch)
+
+
+def test_replaces_the_guard_whose_tokens_are_of_a_lost_key(bench: LaunchBench) -> None:
+    bench.proxies()
+    bench.mitm()
+    before = bench.one("guard").id
+    bench.reborn(seed="another root.key")
+    bench.proxies()
+    bench.mitm()
+    assert bench.one("guard").id != before
+    (cause,) = [cause for name, cause in bench.steps.done if name == "remove guard"]
+    assert cause.endswith("inside is not what was copied")
+    assert bench.backend.drift(bench.plan, bench.launch) == "a container is gone"

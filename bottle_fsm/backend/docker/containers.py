@@ -1,12 +1,14 @@
 """Container: the one shape of guard, interceptor and agent: decide, make, copy, join, start, check, wait.
 
 Each engine call is a sub-step of its own, so that a launch killed anywhere is resumed from between them. A container
-that never started is made again, never adopted: files may be missing, and it would join its network by name.
+that never started is made again, never adopted: files may be missing, and it would join its network by name. So is a
+sidecar whose files are not the ones that would be copied now: somebody changed them, or its tokens are of a lost key.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import Final
 
 from bottle_fsm import naming
@@ -119,8 +121,13 @@ class Container(ABC):
         found = operation.found
         if found is None or operation.action not in {"adopt", "start"}:
             return self._make(work, operation)
+        try:
+            self._compare(work, found.id)
+        except DriftError as differs:
+            if operation.target is None or operation.target.precious:
+                raise
+            return self._make(work, replace(operation, cause=differs.problem))
         work.adopt(operation)
-        self._compare(work, found.id)
         if operation.action == "start":
             rejoin(work, self.plan(work), found.id)
             self._run(work, found.id, cause=operation.cause)
