@@ -125,7 +125,7 @@ def _path_rule(value: str) -> str:
 class Rule(Strict):
     """One host, or all hosts below a suffix, that the agent may reach. A plain text is short for `{host: text}`."""
 
-    host: Annotated[HostPattern, Field(description="a host name, or `*.suffix` for the suffix and every name below it")]
+    host: Annotated[HostPattern, Field(description="a host name, or `*.suffix` for every name below the suffix")]
     port: Annotated[Port, Field(description="the port; plain HTTP only with 80")] = 443
     methods: Annotated[
         tuple[Method, ...] | None, Field(min_length=1, description="HTTP methods that are allowed; without it, all")

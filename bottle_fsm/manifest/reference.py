@@ -31,8 +31,9 @@ same as JSON Schema, and `manifests/reference.yaml` shows every key in use.
   dollar sign. This holds in the values of `env` and nowhere else. A value taken from the host is not secret unless
   `secret: true` says so; a value that begins with `?` is asked for on the terminal and is always secret.
 - Names of projects, bottles and agents have 1 to 63 letters, digits, `.`, `_` or `-`.
-- Hosts are names without scheme, path and port; `*.suffix` stands for the suffix and every name below it. They are
-  compared in lower case and in their DNS spelling. An address is not a host: give it a name under `hosts`.
+- Hosts are names without scheme, path and port; `*.suffix` stands for every name below the suffix, not for the suffix
+  itself. They are compared in lower case and in their DNS spelling. An address is not a host: give it a name under
+  `hosts`.
 - Variables that the launcher sets itself (proxies, certificate stores, `HOME`, `SSH_AUTH_SOCK`, `BOTTLE_…`) cannot be
   set.
 - A key marked **planned** is known, but this release does not enforce it yet. Using it is refused, so that nobody takes

@@ -62,8 +62,8 @@ demo/a: would be revised
     everything else is refused
   environment
     A=b\\x1b[31m
-    TOKEN (secret, may go to api.example)
-    KEY (secret, may go nowhere outside)
+    TOKEN (secret, may go to api.example; recorded, not enforced in this release)
+    KEY (secret, may go nowhere outside; recorded, not enforced in this release)
   provisioning
     prompt   4 bytes to /p
     skills   review (2 files, 9 bytes) to /s
