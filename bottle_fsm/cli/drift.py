@@ -28,7 +28,10 @@ def _causes(at: Target) -> tuple[str, ...]:
     observed = at.backend.observe(at.launch)
     if at.record.state == TORN_DOWN:
         return tuple(f"{r.role} {r.name}: left over from a launch that was torn down" for r in observed.ours)
-    promised = load_definition().reached_by(at.record.state)
+    definition = load_definition()
+    if at.record.state not in definition.order:
+        return (f"the state {at.record.state} is one of machine version {at.record.machine}",)
+    promised = definition.reached_by(at.record.state)
     wrong = tuple(f"{o.role} {o.name}: {o.cause}" for o in unmet(at.plan, observed, at.launch, promised))
     if wrong or at.record.state != READY:
         return wrong

@@ -17,6 +17,8 @@ from bottle_fsm.plan.bottle_plan import BottlePlan
 from bottle_fsm.plan.diff import Operation, changed_keys, diff
 from bottle_fsm.plan.providers import PROVIDERS
 from bottle_fsm.plan.render import changes
+from bottle_fsm.runner.registry import load_definition
+from bottle_fsm.runner.upgrade import takes_over
 from bottle_fsm.store.record import TORN_DOWN, BottleRecord
 
 _DEPTH = 6
@@ -127,4 +129,6 @@ def _refusals(spec: BottleSpec, record: BottleRecord) -> list[str]:
         notes.append(f"apply will refuse: this bottle was made from {record.manifest_path}; --name gives another name")
     if spec.manifest.backend not in {"auto", record.backend}:
         notes.append(f"apply will refuse: this bottle lives on the backend {record.backend}; destroy it first")
+    if not record.down and not takes_over(load_definition(), record):
+        notes.append("apply will refuse: another version of the machine made this launch; destroy it first")
     return notes

@@ -76,9 +76,12 @@ def states_page() -> str:
     definition = drawable()
     states = ["| state | true when it is reached |", "|---|---|"]
     states += [f"| `{state.name}` | {state.means} |" for state in definition.states]
+    taken = ", ".join(f"`{version}`" for version in definition.migrates_from) or "none"
     return "\n".join(
         [
             _STATES_INTRO,
+            f"Launches of these earlier versions of the machine go on under it: {taken}.",
+            "",
             *states,
             "",
             "## Transitions",

@@ -46,6 +46,7 @@ class Story:
             kinds.STEP_SKIPPED: self._step_skipped,
             kinds.FAILED: self._failed,
             kinds.KEPT: self._kept,
+            kinds.MIGRATED: self._migrated,
             kinds.OBSERVED: self._observed,
             kinds.UNDO_DONE: self._undone,
             kinds.UNDO_FAILED: self._undo_failed,
@@ -81,6 +82,9 @@ class Story:
 
     def _kept(self, event: Event) -> list[Line]:
         return [Line(f"kept as it is, in the state {safe(event.source)}")]
+
+    def _migrated(self, event: Event) -> list[Line]:
+        return [Line(safe(event.cause), "quiet")]
 
     def _observed(self, event: Event) -> list[Line]:
         if "settled" in event.evidence:

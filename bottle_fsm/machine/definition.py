@@ -7,6 +7,7 @@ that the registry does not know.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from bottle_fsm import errors
 from bottle_fsm.errors import DefinitionError
 from bottle_fsm.model import Json, canonical
 
-_TOP = {"version", "name", "states", "transitions"}
+_TOP = {"version", "name", "migrates_from", "states", "transitions"}
 _STATE = {"name", "means", "initial", "final"}
 _TRANSITION = {
     "trigger",
@@ -30,6 +31,7 @@ _TRANSITION = {
     "retry",
 }
 _RETRY = {"on", "interval", "backoff", "max_attempts", "jitter"}
+_VERSION = re.compile(r"[0-9a-f]{16}")
 FEATURES = frozenset({"tls_interception"})
 """What a transition may need of a backend."""
 RESERVED_TRIGGERS = frozenset({"state", "trigger", "name"})
@@ -75,13 +77,20 @@ class Transition:
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """A whole machine. `version` is the digest under which launches and events name it."""
+    """A whole machine.
+
+    Attributes:
+        name: of the machine. states, transitions: its table. raw: the document that it was read from.
+        version: the digest under which launches and events name it.
+        migrates_from: the versions whose launches may go on under this one.
+    """
 
     name: str
     states: tuple[State, ...]
     transitions: tuple[Transition, ...]
     version: str
     raw: Json
+    migrates_from: tuple[str, ...] = ()
 
     @property
     def initial(self) -> str:
@@ -140,10 +149,11 @@ def parse(value: Json, *, place: str, names: Collection[str]) -> Definition:
         states = tuple(_state(v, f"{place} states/{i}") for i, v in enumerate(value["states"]))
         transitions = tuple(_transition(v, f"{place} transitions/{i}") for i, v in enumerate(value["transitions"]))
         name = str(value["name"])
+        migrates_from = _versions(value.get("migrates_from", []), place)
     except (KeyError, TypeError, AttributeError) as error:
         raise DefinitionError(f"malformed definition: {error!r}", place=place) from error
     version = hashlib.sha256(canonical(value)).hexdigest()[:16]
-    definition = Definition(name, states, transitions, version, value)
+    definition = Definition(name, states, transitions, version, value, migrates_from)
     _check_states(definition, place)
     _check_edges(definition, place, names)
     _check_graph(definition, place)
@@ -154,6 +164,14 @@ def _only(value: Mapping[str, Any], known: set[str], place: str) -> None:
     unknown = sorted(set(value) - known)
     if unknown:
         raise DefinitionError(f"unknown key {unknown[0]!r}", place=place, hint=f"Known: {', '.join(sorted(known))}.")
+
+
+def _versions(value: Any, place: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(v, str) and _VERSION.fullmatch(v) for v in value):
+        raise DefinitionError("migrates_from must list versions, each of 16 hex digits", place=place)
+    if len(set(value)) != len(value):
+        raise DefinitionError("migrates_from lists a version twice", place=place)
+    return tuple(value)
 
 
 def _state(value: Json, place: str) -> State:

@@ -24,6 +24,7 @@ from bottle_fsm.places import WORKSPACE
 from bottle_fsm.plan.diff import changed_keys, diff, unmet
 from bottle_fsm.runner.drive import Drive
 from bottle_fsm.runner.session import Runtime, Session, session
+from bottle_fsm.runner.upgrade import go_on, going_down
 from bottle_fsm.store import kinds
 from bottle_fsm.store.record import TORN_DOWN, BottleRecord
 
@@ -66,6 +67,7 @@ def apply(runtime: Runtime, wish: Wish, *, lock_timeout: float = 0.0) -> Outcome
             _sweep_late(owned)
             _declare(owned, wish)
             return _go_up(owned, "apply", wish.on_failure, "launched")
+        go_on(owned)
         if record.spec != wish.spec.digest:
             return _revise(owned, wish)
         return _continue(owned, "apply", wish.on_failure)
@@ -85,6 +87,7 @@ def resume(runtime: Runtime, bottle: str, *, on_failure: OnFailure | None = None
         if record.down:
             _tear_down(owned, "resume finishes the teardown that was begun")
             return Outcome("torn_down", owned.record)
+        go_on(owned)
         policy: OnFailure = on_failure or ("keep" if record.on_failure == "keep" else "teardown")
         return _continue(owned, "resume", policy)
 
@@ -243,7 +246,8 @@ def _tear_down(owned: Session, cause: str) -> None:
     try:
         if owned.record.plan_json:
             owned.backend.check_endpoint(owned.plan)
-        Drive(owned).down(cause)
+        with going_down(owned):
+            Drive(owned).down(cause)
     except (TeardownIncompleteError, LockLostError, StoreError, DecisionNeededError):
         raise
     except BottleError as error:

@@ -191,6 +191,10 @@ def _undone(now: BottleRecord, event: Event) -> BottleRecord:
     return replace(now, attempted=tuple(t for t in now.attempted if t != event.trigger))
 
 
+def _migrated(now: BottleRecord, event: Event) -> BottleRecord:
+    return replace(now, machine=event.machine)
+
+
 def _seen(now: BottleRecord, event: Event) -> BottleRecord:
     """A look; one that found a provisioned bottle as recorded makes it ready, whatever failed before."""
     changes: dict[str, Any] = {"observed_at": event.time}
@@ -213,5 +217,6 @@ _HANDLERS: Final[Mapping[str, Callable[[BottleRecord, Event], BottleRecord]]] = 
     kinds.UNDO_DONE: _undone,
     kinds.UNDO_FAILED: _failed,
     kinds.OBSERVED: _seen,
+    kinds.MIGRATED: _migrated,
 }
 """What each kind of event does to a record; kinds that are not here leave it alone."""

@@ -6,6 +6,8 @@ import sqlite3
 from collections.abc import Iterator
 from typing import Final
 
+from bottle_fsm.errors import StoreError
+
 VERSION: Final = 1
 
 _MIGRATIONS: Final[dict[int, str]] = {
@@ -43,11 +45,15 @@ def migrate(connection: sqlite3.Connection) -> None:
     """Bring a database to `VERSION`, one numbered step after another, each in its own transaction.
 
     Raises:
-        sqlite3.DatabaseError: the database was written by a newer version.
+        StoreError: the database was written by a newer version; nothing was changed.
     """
     current = _version(connection)
     if current > VERSION:
-        raise sqlite3.DatabaseError(f"schema {current} is newer than {VERSION}, the newest that this version knows")
+        raise StoreError(
+            f"the journal has schema {current}, which is newer than {VERSION}, the newest that this version knows",
+            place=str(connection.execute("PRAGMA database_list").fetchone()[2]),
+            hint="Use the bottle-fsm that wrote it, or a newer one. Nothing was changed.",
+        )
     for version in range(current + 1, VERSION + 1):
         _step(connection, version)
 

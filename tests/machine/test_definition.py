@@ -29,6 +29,10 @@ def _drop_state(value: dict[str, Any]) -> None:
 BROKEN: list[tuple[str, Callable[[dict[str, Any]], object], str]] = [
     ("an unknown top key", lambda v: v.update(extra=1), "unknown key 'extra'"),
     ("another version", lambda v: v.update(version=2), "version must be 1"),
+    ("a version to migrate from that is none", lambda v: v.update(migrates_from=["v1"]), "each of 16 hex digits"),
+    ("versions that are no texts", lambda v: v.update(migrates_from=[1]), "each of 16 hex digits"),
+    ("versions that are no list", lambda v: v.update(migrates_from="0123456789abcdef"), "each of 16 hex digits"),
+    ("a version twice", lambda v: v.update(migrates_from=["0123456789abcdef"] * 2), "a version twice"),
     ("a missing part", lambda v: v.pop("states"), "malformed definition"),
     ("an unknown state key", lambda v: v["states"][0].update(colour="red"), "unknown key 'colour'"),
     ("an unknown edge key", lambda v: v["transitions"][0].update(guard="x"), "unknown key 'guard'"),
@@ -105,6 +109,16 @@ def test_changes_its_version_with_any_value(shipped: dict[str, Any]) -> None:
     changed = parse(value, place="x", names=NAMES)
     assert changed.version != load_definition().version
     assert parse(copy.deepcopy(shipped), place="y", names=NAMES).version == load_definition().version
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [({}, ()), ({"migrates_from": []}, ()), ({"migrates_from": ["0" * 16]}, ("0" * 16,))]
+)
+def test_takes_launches_of_declared_versions_over(
+    given: dict[str, Any], expected: tuple[str, ...], shipped: dict[str, Any]
+) -> None:
+    value = {k: v for k, v in copy.deepcopy(shipped).items() if k != "migrates_from"}
+    assert parse(value | given, place="x", names=NAMES).migrates_from == expected
 
 
 def test_refuses_to_name_a_transition_that_is_not_there() -> None:
