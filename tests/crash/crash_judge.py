@@ -41,6 +41,15 @@ def judge(place: Place, last: str, finished: dict[str, str]) -> list[str]:
         runtime.journal.close()
 
 
+def strays(place: Place) -> list[str]:
+    """Return objects without an intent, right after a launcher died: nobody has had time to tidy up."""
+    runtime = place.runtime()
+    try:
+        return _intended(place.world.objects(), list(runtime.journal.events(bottle=BOTTLE)))
+    finally:
+        runtime.journal.close()
+
+
 def finished_objects(place: Place) -> dict[str, str]:
     """Return role → id of what a follow-up has to adopt: objects whose making and starting was committed."""
     runtime = place.runtime()

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from crash_cases import ENDED_WELL, ENDED_WITH_ERROR, SCENARIOS, Place, Scenario
-from crash_judge import finished_objects, judge
+from crash_judge import finished_objects, judge, strays
 
 KILLED = -9
 MEMORY = Path("/dev/shm")
@@ -56,6 +56,7 @@ def run_case(scenario: Scenario, place: Place, case: Case) -> Case:
     place.on_failure = scenario.on_failure
     scenario.prepare(place)
     code = place.forked(scenario.verb, f"#{case.number}={case.action}")
+    case.wrong += strays(place)
     finished = finished_objects(place)
     if case.second:
         code = place.forked(case.then, f"#{case.second}=kill")
