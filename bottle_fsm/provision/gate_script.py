@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from typing import Final
 
-from bottle_fsm.places import GATE_HOST
+from bottle_fsm.places import CA_CERT_PATH, GATE_HOST
 
 TOOL_MARK: Final = "@@bottle-gate "
 _SECONDS: Final = 20
 _URL: Final = f"https://{GATE_HOST}/"
 
 _URLLIB: Final = f'import urllib.request as r; print(r.urlopen("{_URL}", timeout=15).read().decode())'
+_URLLIB_ALONE: Final = (
+    f'import ssl, urllib.request as r; c = ssl.create_default_context(cafile="{CA_CERT_PATH}"); '
+    f'print(r.urlopen("{_URL}", timeout=15, context=c).read().decode())'
+)
 _REQUESTS: Final = f'import requests as r; a = r.get("{_URL}", timeout=15); a.raise_for_status(); print(a.text)'
 _FETCH: Final = f'fetch("{_URL}").then(a => a.text()).then(t => console.log(t))'
 _FETCH_OR_FAIL: Final = f"{_FETCH}.catch(e => {{ console.error(e.cause ?? e); process.exit(1) }})"
@@ -104,6 +108,15 @@ TOOLS: Final[tuple[tuple[str, str, str, str], ...]] = (
         "python3 --version",
         f"""env -i PATH="$PATH" https_proxy="$BOTTLE_PROXY" python3 -c '{_URLLIB}'""",
     ),
+    # the extracted certificate as the only root, no other of the store: it is the issuer of what is presented
+    # (an empty --capath, because curl has a directory of its own beside --cacert)
+    (
+        "ca-alone",
+        "has curl",
+        "curl --version | head -n 1",
+        f"curl -sS --fail --cacert {CA_CERT_PATH} --capath . {_URL}",
+    ),
+    ("ca-alone", "has python3 && ! has curl", "python3 --version", f"python3 -c '{_URLLIB_ALONE}'"),
 )
 """Name, test for presence, command for the version, command that asks the gate: shell, in a directory of its own."""
 

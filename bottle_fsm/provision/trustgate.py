@@ -39,6 +39,7 @@ TRUST_TROUBLE: Final = ("ssl", "certificate", "x509", "tls", "unable to get loca
 _VERSION: Final = re.compile(r"\d+(\.\d+)+[\w.-]*")
 
 REMEDIES: Final = {
+    "ca-alone": "`bottle-fsm resume`: the interceptor signs with another CA than the certificate taken from it",
     "git": f"git config --system http.sslCAInfo {CA_BUNDLE_PATH}; is git built with its own certificates?",
     "node": "use Node 22.21 or 24 and later: older ones ignore NODE_USE_ENV_PROXY",
     "npm": f"set cafile={CA_BUNDLE_PATH} in an npmrc of the image",

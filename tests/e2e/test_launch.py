@@ -13,7 +13,7 @@ from e2e_bench import MANIFESTS, UP, Bench, simple
 
 pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("e2e-launch")]
 HELLO = "hello/greeter"
-TOOLS = ("curl", "curl-empty-environment", "git", "node", "npm", "openssl", "pip", "python-requests", "python-urllib", "wget")  # fmt: skip  # noqa: E501 - one list
+TOOLS = ("ca-alone", "curl", "curl-empty-environment", "git", "node", "npm", "openssl", "pip", "python-requests", "python-urllib", "wget")  # fmt: skip  # noqa: E501 - one list
 
 
 @pytest.fixture(scope="module", name="hello")

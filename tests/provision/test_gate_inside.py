@@ -1,20 +1,23 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
-from provision_bench import LAUNCH, Bench, RecordedSteps, Sidecars, start_sidecars
 
 from bottle_fsm.backend.docker.bottle import DockerBottle
 from bottle_fsm.backend.docker.images import ImageRef
 from bottle_fsm.egress.policy import compile_policy
 from bottle_fsm.errors import GateError
 from bottle_fsm.naming import ROLE_INTERCEPTOR
+from bottle_fsm.places import CA_CERT_PATH
 from bottle_fsm.plan.bottle_plan import BottlePlan, PlannedObject
 from bottle_fsm.provision import ca
 from bottle_fsm.provision.probe_scripts import _SHELL
 from bottle_fsm.provision.selftest import run_selftest
 from bottle_fsm.provision.trustgate import run_gate
+from egress_proc.egress_sidecars import Authority
+from provision_bench import LAUNCH, Bench, RecordedSteps, Sidecars, start_sidecars
 
 pytestmark = pytest.mark.engine
 
@@ -30,6 +33,7 @@ POLICY = compile_policy(
     hosts=HOSTS,
 )
 EVERY_TOOL = {
+    "ca-alone",
     "curl",
     "curl-empty-environment",
     "git",
@@ -91,14 +95,16 @@ def test_fails_every_tool_that_does_not_trust_the_ca(
     bench: Bench, network: str, images: dict[str, ImageRef], sidecars: Sidecars, steps: RecordedSteps
 ) -> None:
     bottle = bench.agent(images["agent"].id, network, sidecars.address)
-    with pytest.raises(GateError, match="curl, curl-empty-environment, git, node, npm, openssl, pip") as caught:
+    with pytest.raises(
+        GateError, match="ca-alone, curl, curl-empty-environment, git, node, npm, openssl, pip"
+    ) as caught:
         run_gate(bottle, steps=steps, expect_launch=LAUNCH)
     matrix = steps.done[0][1]["trust_matrix"]
     assert {row["tool"] for row in matrix} == EVERY_TOOL
     assert not any(row["ok"] for row in matrix)
     assert all(row["remedy"] for row in matrix)
     assert caught.value.hint
-    assert caught.value.hint.startswith("For curl: ")
+    assert caught.value.hint.startswith("For ca-alone: ")
 
 
 def test_fails_when_another_launch_answers(trusting: DockerBottle, steps: RecordedSteps) -> None:
@@ -117,6 +123,24 @@ def test_names_the_one_tool_that_does_not_look_at_the_store(
     assert "use Node 22.21 or 24" in str(caught.value.hint)
 
 
+@pytest.mark.parametrize("gone", [(), ("curl",)])
+def test_compares_the_extracted_certificate_with_the_issuer_in_the_handshake(  # noqa: PLR0917 - fixtures
+    bench: Bench, network: str, images: dict[str, ImageRef], sidecars: Sidecars, tmp_path: Path, gone: tuple[str, ...]
+) -> None:
+    bottle = bench.agent(images["agent"].id, network, sidecars.address)
+    bench.quick_store(bottle)
+    ca.trust(bottle, sidecars.certificate, RecordedSteps())
+    without(bottle, *gone, "node", "npm")  # they add this one file to their own roots
+    bottle.copy_in(Authority.make(tmp_path).pem, CA_CERT_PATH, owner="root")
+    steps = RecordedSteps()
+    with pytest.raises(GateError, match="not trusted or not proxied: ca-alone ") as caught:
+        run_gate(bottle, steps=steps, expect_launch=LAUNCH)
+    assert "signs with another CA" in str(caught.value.hint)
+    assert {row["tool"] for row in steps.done[0][1]["trust_matrix"] if not row["ok"]} == {"ca-alone"}
+    bottle.copy_in(sidecars.certificate, CA_CERT_PATH, owner="root")
+    assert all(row["ok"] for row in run_gate(bottle, steps=RecordedSteps(), expect_launch=LAUNCH))
+
+
 @pytest.mark.parametrize("kept", ["curl", "wget"])
 def test_works_in_an_image_that_has_one_tool_only(
     bench: Bench, network: str, images: dict[str, ImageRef], sidecars: Sidecars, kept: str
@@ -128,7 +152,8 @@ def test_works_in_an_image_that_has_one_tool_only(
     without(bottle, *dropped, "python3", "git", "npm", "node", "openssl", "nc")
     gate, test = RecordedSteps(), RecordedSteps()
     matrix = run_gate(bottle, steps=gate, expect_launch=LAUNCH)
-    assert [row["tool"] for row in matrix] == [kept, "curl-empty-environment"][: 2 if kept == "curl" else 1]
+    rows = {"curl": ["ca-alone", "curl", "curl-empty-environment"], "wget": ["wget"]}
+    assert [row["tool"] for row in matrix] == rows[kept]
     run_selftest(bottle, plan(), {}, test)
     rows = test.done[0][1]["selftest"]
     assert all(row["ok"] for row in rows), rows
