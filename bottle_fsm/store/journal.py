@@ -78,6 +78,7 @@ class Journal:
             self._connection.execute("PRAGMA synchronous = FULL")
             hit("journal.open")
             schema.migrate(self._connection)
+            self._file = _identity(self.path)
         self._begin_root(root_id)
 
     def close(self) -> None:
@@ -121,6 +122,7 @@ class Journal:
             LockLostError: it does not.
         """
         with self._lock, self._guarded("read"):
+            self._check_file()
             current = self._epoch(bottle)
         if current != epoch:
             raise _lost(bottle, current, epoch)
@@ -259,11 +261,21 @@ class Journal:
     def _reader(self) -> sqlite3.Connection:
         return sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, check_same_thread=False)
 
+    def _check_file(self) -> None:
+        """Make sure that the database is still the one at its place: a restored one has other owners."""
+        if _identity(self.path) != self._file:
+            raise LockLostError(
+                "another journal was put in the place of the one that this process writes",
+                place=str(self.path),
+                hint="The state directory was restored or moved; run the command again.",
+            )
+
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         with self._lock, self._guarded("write"):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
+                self._check_file()
                 yield
                 self._connection.execute("COMMIT")
             except BaseException:
@@ -286,6 +298,15 @@ def _lost(bottle: str, current: int, ours: int) -> LockLostError:
         place=bottle,
         hint="Nothing was written; look at `bottle-fsm status` and try again.",
     )
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Return device and inode of a file; zeros when there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return 0, 0
+    return found.st_dev, found.st_ino
 
 
 def _actor() -> Json:

@@ -6,6 +6,7 @@ protects the data; the lock only keeps honest processes from waiting in the wron
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -106,9 +107,11 @@ class BottleLock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        os.ftruncate(self._descriptor, 0)
-        os.close(self._descriptor)
-        self._descriptor = -1
+        descriptor, self._descriptor = self._descriptor, -1
+        with contextlib.suppress(OSError):  # closed under us: the lock is lost, and the journal's epoch has told so
+            if self._same_file(descriptor):
+                os.ftruncate(descriptor, 0)
+            os.close(descriptor)
 
     def _same_file(self, descriptor: int) -> bool:
         ours = os.fstat(descriptor)
