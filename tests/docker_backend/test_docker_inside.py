@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import fcntl
+import io
 import os
 import pty
 import re
@@ -19,13 +21,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from docker.types import IPAMConfig, IPAMPool
 
 from bottle_fsm import inside, naming, transfer
 from bottle_fsm.archive import Member, tree_digest
-from bottle_fsm.backend.docker import addresses
+from bottle_fsm.backend.docker import addresses, archive_files
 from bottle_fsm.backend.docker import bottle as bottle_module
 from bottle_fsm.backend.docker.agent import IDLE
 from bottle_fsm.backend.docker.archive_files import MAX_READ, check_files, put_members, read_members
@@ -34,6 +37,7 @@ from bottle_fsm.backend.docker.client import connect
 from bottle_fsm.backend.docker.images import ImageRef
 from bottle_fsm.backend.docker.plan import subnet_fact
 from bottle_fsm.bottle import Owner
+from bottle_fsm.egress import files as egress_files
 from bottle_fsm.errors import BackendError, DriftError, ProvisionError, StepTimeoutError
 from docker_backend.launch_bench import CANARY, LaunchBench, make_container
 
@@ -461,6 +465,136 @@ def test_brings_hostile_archives_out_safely(bottle: DockerBottle, tmp_path: Path
     assert (tmp_path / "out" / "leak").read_text() == "/etc/passwd"
     assert (tmp_path / "out" / "b").read_text() == "x\n"
     assert not (tmp_path / "out" / "pipe").exists()
+
+
+def test_forwards_nothing_and_fails_fast_in_all_three_containers(running: LaunchBench, bottle: DockerBottle) -> None:
+    for role in ("guard", "interceptor", "agent"):
+        found = _read(running, role, "cat /proc/sys/net/ipv4/ip_forward")
+        assert (role, found) == (role, b"0\n")
+    neighbour = "/proc/sys/net/ipv4/neigh/eth0"
+    assert _read(running, "agent", f"cat {neighbour}/retrans_time_ms {neighbour}/mcast_solicit") == b"200\n1\n"
+    result = bottle.exec(["python3", "-c", _TIMED_CONNECT])
+    error, seconds = result.text.split()
+    assert error in {"EHOSTUNREACH", "ENETUNREACH"}
+    assert float(seconds) < 1.0
+
+
+_TIMED_CONNECT = """
+import errno, socket, time
+began = time.monotonic()
+try:
+    socket.create_connection(("203.0.113.7", 443), 30)
+except OSError as error:
+    print(errno.errorcode.get(error.errno), time.monotonic() - began)
+"""
+
+
+def _read(running: LaunchBench, role: str, script: str) -> bytes:
+    """Run a command in any of the three containers as the user that it is of."""
+    with running.engine.guarded("read inside") as api:
+        exec_id = api.exec_create(running.one(role).id, ["sh", "-c", script])["Id"]
+        output = bytes(api.exec_start(exec_id))
+        assert api.exec_inspect(exec_id)["ExitCode"] == 0, output
+    return output
+
+
+def test_keeps_the_ca_key_in_the_interceptor_alone(running: LaunchBench) -> None:
+    key = _read(running, "interceptor", f"cat {egress_files.CA_DIR}/mitmproxy-ca.pem")
+    blocks = re.findall(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----\n(.+?)-----END", key, re.DOTALL)
+    (body,) = [block.replace(b"\n", b"") for block in blocks]
+    assert len(body) > 1000
+    assert _holders(running, "interceptor", body) == [f"{egress_files.CA_DIR}/mitmproxy-ca.pem"]
+    assert (_holders(running, "agent", body), _holders(running, "guard", body)) == ([], [])
+
+
+def _holders(running: LaunchBench, role: str, body: bytes) -> list[str]:
+    """Return the files of a container that hold a key: whatever its layers have that the image did not, and tmpfs."""
+    found = []
+    container = running.one(role).id
+    with running.engine.guarded("look for the key", timeout=120.0) as api:
+        roots = {change["Path"] for change in api.diff(container) or [] if change["Kind"] != 2}
+        tops = [path for path in roots if not any(path.startswith(other + "/") for other in roots if other != path)]
+        for top in tops:
+            for path, content in read_members(running.engine, container, top, name=role).items():
+                found += [path] if _holds(content, body) else []
+    for mount in ("/run", "/tmp", "/dev/shm"):
+        script = f"find {mount} -type f -exec cat {{}} + 2>/dev/null; true"
+        found += [mount] if _holds(_read(running, role, script), body) else []
+    return found
+
+
+def _holds(content: bytes, body: bytes) -> bool:
+    """Tell whether the middle of a key is in a text, however its lines are broken, or its bytes as DER."""
+    middle = body[400:480]
+    return middle in re.sub(rb"\s", b"", content) or base64.b64decode(middle) in content
+
+
+def test_lets_an_image_go_after_a_copy_that_was_broken_off(
+    running: LaunchBench, images: dict[str, ImageRef], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tag = f"bench-broken-off:{running.launch.slug}"[:100]
+    (tmp_path / "big").write_bytes(os.urandom(8 << 20))
+    (tmp_path / "Dockerfile").write_text(f"FROM {images['agent'].id}\nCOPY big /opt/big\n")
+    engine = running.engine
+    with engine.guarded("build", timeout=120.0) as api:
+        list(api.build(path=str(tmp_path), tag=tag, rm=True, decode=True))
+        container = make_container(api, {"Image": tag, "Cmd": ["sleep", "300"]}, f"broken-off-{running.launch.slug}")
+        api.start(container)
+    try:
+        other = DockerBottle(engine, container, name="broken-off")
+        with monkeypatch.context() as patch:
+            patch.setattr(archive_files, "io", Breaking)
+            with pytest.raises(RuntimeError, match="broken off"):
+                read_members(engine, container, "/opt/big", name="broken-off")
+        with monkeypatch.context() as patch:
+            patch.setattr(archive_files, "MAX_READ", 1 << 20)
+            with pytest.raises(DriftError, match="larger than it can be"):
+                read_members(engine, container, "/opt/big", name="broken-off")
+        with monkeypatch.context() as patch:
+            patch.setattr(transfer, "tempfile", Breaking)
+            with pytest.raises(RuntimeError, match="broken off"):
+                other.copy_out("/opt/big", tmp_path / "out")
+    finally:
+        began = time.monotonic()
+        with engine.guarded("remove", timeout=60.0) as api:
+            api.remove_container(container, force=True)
+            api.remove_image(tag)
+    assert time.monotonic() - began < 5.0
+
+
+class Breaking:
+    """A reader's buffer that breaks in the middle of a stream."""
+
+    class BytesIO(io.BytesIO):
+        def write(self, data: Any, /) -> int:
+            if self.tell() > 1 << 20:
+                raise RuntimeError("broken off")
+            return super().write(data)
+
+    TemporaryFile = BytesIO
+
+
+def test_takes_two_copies_into_one_place_one_after_the_other(bottle: DockerBottle) -> None:
+    contents = [bytes([letter]) * (3 << 20) for letter in b"ab"]
+    target = "/home/agent/contended/file"
+    failures: list[BaseException] = []
+
+    def copy(content: bytes) -> None:
+        try:
+            for _ in range(3):
+                bottle.copy_in(content, target)
+        except BaseException as error:  # noqa: BLE001 - told by the test
+            failures.append(error)
+
+    threads = [threading.Thread(target=copy, args=(content,)) for content in contents]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert failures == []
+    assert not any(thread.is_alive() for thread in threads)
+    assert bottle.read_file(target) in contents
+    assert bottle.exec(["ls", "-A", "/home/agent/contended"]).text == "file"
 
 
 # -- terminals ---------------------------------------------------------------------------------------------------------
