@@ -2,7 +2,8 @@
 
 `BOTTLE_FSM_FAILPOINT` holds `WHERE=ACTION`. WHERE is a point's name, `NAME#3` for the third time it is passed, or `#17`
 for the seventeenth point passed, whatever its name. ACTION is `kill` (SIGKILL to this process), `raise` (a transient
-error of the engine: at `step.acted` this is a lost reply), `crash` (an exception nobody expects) or `sleep:SECONDS`.
+error of the engine: at `step.acted` this is a lost reply), `crash` (an exception nobody expects), `sleep:SECONDS`, or
+`signal:NUMBER` (sent to this process; `signal:2,2` sends two, one after the other).
 `BOTTLE_FSM_FAILPOINT_TRACE` names a file that gets a line for each point passed, in order.
 
 Not its duty: knowing what a point means. Source of the idea: debug points right after commits make crash tests exact.
@@ -105,3 +106,6 @@ def hit(name: str, detail: str = "") -> None:
         raise RuntimeError(f"failpoint {name}")
     elif action == "sleep":
         time.sleep(float(argument))
+    elif action == "signal":
+        for number in argument.split(","):
+            os.kill(os.getpid(), int(number))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,6 +46,17 @@ def test_sleeps_as_told() -> None:
     started = time.monotonic()
     failpoints.hit("done.before")
     assert time.monotonic() - started >= 0.05
+
+
+def test_sends_signals_one_after_the_other() -> None:
+    came: list[int] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, _: came.append(number))
+    try:
+        failpoints.arm(f"done.before=signal:{signal.SIGUSR1:d},{signal.SIGUSR1:d}")
+        failpoints.hit("done.before")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert came == [signal.SIGUSR1, signal.SIGUSR1]
 
 
 def test_writes_down_what_was_passed(tmp_path: Path) -> None:
