@@ -275,17 +275,19 @@ bottle.exec(["sleep", "631"], timeout=600)
 """
     dead = subprocess.Popen([sys.executable, "-c", script])
     alive = subprocess.Popen([sys.executable, "-c", script.replace("631", "641")])
-    person = threading.Thread(target=_session, args=(bottle, ["sleep", "3"]))
+    stays = ["sh", "-c", "until [ -e /tmp/may-go ]; do sleep 0.1; done"]
+    person = threading.Thread(target=_session, args=(bottle, stays))
     try:
         person.start()
-        _until(lambda: len(_processes(bottle, "sleep 6[34]1")) >= 2)
+        _until(lambda: len(_processes(bottle, "sleep 6[34]1")) >= 2 and _processes(bottle, "until .*may-go"))
         dead.kill()
         dead.wait()
         assert bottle.settle() == 1
         _until(lambda: not [p for p in _processes(bottle, "sleep 631") if "timeout" not in p])
         assert _processes(bottle, "sleep 641")
-        assert _processes(bottle, "sleep 3$")
+        assert _processes(bottle, "until .*may-go")
     finally:
+        bottle.exec(["touch", "/tmp/may-go"])
         alive.kill()
         alive.wait()
         person.join()
