@@ -279,13 +279,13 @@ bottle.exec(["sleep", "631"], timeout=600)
     person = threading.Thread(target=_session, args=(bottle, stays))
     try:
         person.start()
-        _until(lambda: len(_processes(bottle, "sleep 6[34]1")) >= 2 and _processes(bottle, "until .*may-go"))
+        _until(lambda: len(_processes(bottle, "sleep 6[34]1")) >= 2 and _processes(bottle, "sh -c until .*may-go"))
         dead.kill()
         dead.wait()
         assert bottle.settle() == 1
         _until(lambda: not [p for p in _processes(bottle, "sleep 631") if "timeout" not in p])
         assert _processes(bottle, "sleep 641")
-        assert _processes(bottle, "until .*may-go")
+        assert _processes(bottle, "sh -c until .*may-go")
     finally:
         bottle.exec(["touch", "/tmp/may-go"])
         alive.kill()
