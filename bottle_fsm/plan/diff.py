@@ -5,9 +5,9 @@ The words of a cause are the ones that `plan` prints and that log and journal re
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from bottle_fsm.model import Json, Launch, Observed, Resource
 from bottle_fsm.plan.bottle_plan import BottlePlan, PlannedObject
@@ -124,10 +124,8 @@ def changed_keys(before: Json, after: Json, depth: int = DEPTH) -> set[str]:
         old, new = before.get(key), after.get(key)
         if old == new:
             continue
-        inner = changed_keys(old, new, depth - 1) if _both_objects(old, new) and depth > 1 else set()
+        inner: set[str] = set()
+        if depth > 1 and isinstance(old, dict) and isinstance(new, dict):
+            inner = changed_keys(old, new, depth - 1)
         paths |= {f"{key}.{path}" for path in inner} or {str(key)}
     return paths
-
-
-def _both_objects(old: Any, new: Any) -> bool:
-    return isinstance(old, Mapping) and isinstance(new, Mapping)

@@ -26,7 +26,7 @@ def test_does_not_believe_an_effect_that_did_nothing(bench: Bench, monkeypatch: 
 
 
 def test_repairs_a_promise_that_broke_on_the_way_up(bench: Bench) -> None:
-    lost = []
+    lost: list[str] = []
 
     def lose_the_guard(event: Event) -> None:
         if event.kind == kinds.DONE and event.dest == "mitm_up" and not lost:
