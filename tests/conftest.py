@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-pytest_plugins = ["engine_fixtures", "runner_bench"]
+pytest_plugins = ["crash_place", "engine_fixtures", "runner_bench"]
