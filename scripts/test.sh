@@ -10,6 +10,6 @@ started=$(python3 scripts/engine.py status >/dev/null 2>&1 && echo no || echo ye
 finish() { [ "$started" = no ] || python3 scripts/engine.py stop --keep-data >/dev/null; }
 trap finish EXIT
 python3 scripts/engine.py start
-coverage run -m pytest -n 2 --dist loadgroup --durations 25 "$@"
+coverage run -m pytest -n 2 --dist loadfile --durations 25 "$@"
 coverage combine --quiet
 coverage report

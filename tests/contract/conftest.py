@@ -24,7 +24,7 @@ DEVIATIONS = {
 BACKENDS = [
     pytest.param("fake"),
     # One group: its tests share the bottle that takes longest to make.
-    pytest.param("docker", marks=[pytest.mark.engine, pytest.mark.xdist_group("contract-docker")]),
+    pytest.param("docker", marks=[pytest.mark.engine]),
 ]
 
 

@@ -22,7 +22,7 @@ from bottle_fsm.egress.files import GUARD_TOKENS, SECRET_PATHS
 from e2e_bench import CONTAINER_ROLES, Bench, simple
 from outside_world import OutsideWorld
 
-pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("e2e-canary")]
+pytestmark = [pytest.mark.engine]
 GUEST = "trial/guest"
 
 

@@ -12,7 +12,7 @@ import pytest
 from e2e_bench import Bench, simple
 from outside_world import OutsideWorld
 
-pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("e2e-egress")]
+pytestmark = [pytest.mark.engine]
 GUEST = "trial/guest"
 CURL = "curl -sS -m 15 -o /dev/null -w '%{http_code} %{http_connect}'"
 

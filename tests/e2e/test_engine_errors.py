@@ -20,7 +20,7 @@ from bottle_fsm.backend.docker.images import ImageRef
 from cli_shell import Ended
 from e2e_bench import Bench, Person, simple
 
-pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("e2e-engine-errors")]
+pytestmark = [pytest.mark.engine]
 GUEST = "trial/guest"
 NOBODY = 65534
 

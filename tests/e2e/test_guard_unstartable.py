@@ -20,7 +20,7 @@ from bottle_fsm.backend.docker.images import ImageRef
 from e2e_bench import CONTAINER_ROLES, REPO, Bench, simple
 from outside_world import archive
 
-pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("e2e-unstartable")]
+pytestmark = [pytest.mark.engine]
 GUEST = "trial/guest"
 MODULE = "/usr/local/lib/python3.13/dist-packages/bottle_fsm/egress/guard.py"
 WORDS = "the guard of this image is broken beyond repair"

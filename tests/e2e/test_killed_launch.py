@@ -9,7 +9,7 @@ import pytest
 
 from e2e_bench import CONTAINER_ROLES, UP, Bench, kill_hard, simple
 
-pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("e2e-killed")]
+pytestmark = [pytest.mark.engine]
 GUEST = "trial/guest"
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from e2e_bench import MANIFESTS, UP, Bench, simple
 
-pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("e2e-launch")]
+pytestmark = [pytest.mark.engine]
 HELLO = "hello/greeter"
 TOOLS = ("ca-alone", "curl", "curl-empty-environment", "git", "node", "npm", "openssl", "pip", "python-requests", "python-urllib", "wget")  # fmt: skip  # noqa: E501 - one list
 

@@ -9,7 +9,7 @@ import pytest
 
 from e2e_bench import CONTAINER_ROLES, Bench, simple
 
-pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("e2e-reboot")]
+pytestmark = [pytest.mark.engine]
 GUEST = "trial/guest"
 GATE = "curl -sSf https://gate.bottle-fsm.internal/"
 

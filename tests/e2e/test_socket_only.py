@@ -6,7 +6,7 @@ import pytest
 
 from e2e_bench import Bench, simple
 
-pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("e2e-socket")]
+pytestmark = [pytest.mark.engine]
 GUEST = "trial/guest"
 
 

@@ -8,7 +8,7 @@ from cli_shell import Ended
 from e2e_bench import Bench, simple
 from outside_world import OutsideWorld
 
-pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("e2e-ssh")]
+pytestmark = [pytest.mark.engine]
 GUEST = "trial/guest"
 CLONE = "rm -rf /workspace/got && git clone -q {url} /workspace/got && cat /workspace/got/README.md"
 

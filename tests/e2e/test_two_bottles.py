@@ -10,7 +10,7 @@ import pytest
 from e2e_bench import CONTAINER_ROLES, Bench, simple
 from outside_world import OutsideWorld
 
-pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("e2e-two")]
+pytestmark = [pytest.mark.engine]
 BOTTLES = ("trial/left", "trial/right")
 
 
