@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import resource
 import sqlite3
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 from crash_cases import ENDED_WELL, ENDED_WITH_ERROR, Place
 from crash_judge import finished_objects, judge
 
+from bottle_fsm.backend.fake.backend import WORLD_FILE
 from bottle_fsm.errors import BottleError, StoreError
 from bottle_fsm.store import journal as journal_module
 
@@ -108,3 +111,31 @@ def test_goes_on_after_the_kernel_refused_to_write(place: Place) -> None:
         assert judge(place, "apply", finished) == []
         limit += 120_000
     assert refused > 3
+
+
+def _mounted(folder: Path, size: str) -> bool:
+    """Mount a file system of so many bytes; False where only an administrator may."""
+    folder.mkdir(exist_ok=True)
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "tmpfs", str(folder)]
+    return subprocess.run(command, check=False, capture_output=True).returncode == 0
+
+
+def test_goes_on_after_the_disk_was_full(place: Place, tmp_path: Path) -> None:
+    """A real file system without room; the simulated engine's file lies elsewhere, as a real engine's data do."""
+    if not _mounted(place.state, "4k"):
+        pytest.skip("only an administrator may mount a small file system; the limit on file sizes is tested above")
+    try:
+        world = tmp_path / "world.json"
+        refused = 0
+        for room in ("64k", "128k", "256k", "512k", "768k", "1m", "4m"):
+            subprocess.run(["mount", "-o", f"remount,size={room}", str(place.state)], check=True)
+            if not (place.state / WORLD_FILE).is_symlink():
+                (place.state / WORLD_FILE).symlink_to(world)
+            code = place.forked("apply")
+            assert code in {ENDED_WELL, ENDED_WITH_ERROR}
+            refused += code == ENDED_WITH_ERROR
+        assert code == ENDED_WELL
+        assert refused >= 2
+        assert judge(place, "apply", {}) == []
+    finally:
+        subprocess.run(["umount", str(place.state)], check=True)

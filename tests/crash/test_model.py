@@ -7,6 +7,7 @@ from crash_cases import BOTTLE, Place
 from crash_model import SIDECARS, Model, State, explore, go_on
 
 from bottle_fsm.backend.fake.backend import FakeBackend
+from bottle_fsm.plan.diff import Operation
 from bottle_fsm.runner.registry import load_definition
 from bottle_fsm.store import kinds
 from bottle_fsm.store.record import TORN_DOWN, BottleRecord, fold
@@ -65,3 +66,18 @@ def test_ends_from_every_reachable_state_and_two_resumes_equal_one(model: Model)
         assert (twice.record.state, twice.world) == (once.record.state, once.world)
         gone = go_on(model, state, down=True)
         assert (gone.record.state, gone.world) == (TORN_DOWN, frozenset())
+
+
+class _Careless(Model):
+    """A machine whose promises are believed without a look."""
+
+    def unmet(self, state: State, name: str) -> list[Operation]:
+        return []
+
+
+def test_finds_out_a_launcher_that_does_not_look(model: Model) -> None:
+    careless = _Careless(model.definition, model.plan, model.first(losses=0, deaths=0).record)
+    edges = explore(careless, careless.first(losses=1, deaths=0))
+    assert any(after.started != SIDECARS for _, after in edges)
+    claimed = [after for _, after in edges if after.record.state == "provisioned"]
+    assert any(model.unmet(after, "provisioned") for after in claimed)
