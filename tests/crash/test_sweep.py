@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from crash_cases import SCENARIOS
+from crash_place import unmeasured
 
 from bottle_fsm import failpoints
 
@@ -20,7 +21,7 @@ PACKAGE = HERE.parents[1] / "bottle_fsm"
 @pytest.mark.parametrize("scenario", sorted(SCENARIOS))
 def test_ends_as_if_nothing_had_happened(scenario: str) -> None:
     command = [sys.executable, str(HERE / "crash_sweep.py"), "--scenario", scenario, "--quick"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=550)
+    done = subprocess.run(command, env=unmeasured(), capture_output=True, text=True, check=False, timeout=550)
     cases = [json.loads(line) for line in done.stdout.splitlines()]
     wrong = [case for case in cases if case["wrong"]]
     assert wrong == [], done.stderr
@@ -33,7 +34,7 @@ def test_ends_as_if_nothing_had_happened(scenario: str) -> None:
 @pytest.mark.parametrize("scenario", ["launch", "repair"])
 def test_survives_a_second_kill_during_the_follow_up(scenario: str) -> None:
     command = [sys.executable, str(HERE / "crash_sweep.py"), "--scenario", scenario, "--only-pairs", "--pairs", "1"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=550)
+    done = subprocess.run(command, env=unmeasured(), capture_output=True, text=True, check=False, timeout=550)
     cases = [json.loads(line) for line in done.stdout.splitlines()]
     assert [case for case in cases if case["wrong"]] == [], done.stderr
     assert len([case for case in cases if case["outcome"] == "as uninterrupted"]) > 10
