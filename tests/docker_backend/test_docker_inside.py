@@ -500,7 +500,8 @@ def _read(running: LaunchBench, role: str, script: str) -> bytes:
     return output
 
 
-def test_keeps_the_ca_key_in_the_interceptor_alone(running: LaunchBench) -> None:
+def test_keeps_the_ca_key_in_the_interceptor_alone(running: LaunchBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive_files, "MAX_READ", 1 << 30)  # whatever other tests have left in the agent's home
     key = _read(running, "interceptor", f"cat {egress_files.CA_DIR}/mitmproxy-ca.pem")
     blocks = re.findall(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----\n(.+?)-----END", key, re.DOTALL)
     (body,) = [block.replace(b"\n", b"") for block in blocks]
