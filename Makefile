@@ -23,8 +23,8 @@ test: check ## all checks and tests, engine included, with coverage
 
 .PHONY: check
 check: $(VENV)/.ready ## lint, types, import contracts
-	ruff check .
-	ruff format --check .
+	ruff check --no-cache .
+	ruff format --no-cache --check .
 	mypy
 	lint-imports --no-cache
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from provision_bench import Bench, RecordedSteps
 
 from bottle_fsm.backend.docker.bottle import DockerBottle
 from bottle_fsm.backend.docker.client import Engine
 from bottle_fsm.backend.docker.images import ImageRef
+from provision_bench import Bench, RecordedSteps
 
 
 @pytest.fixture(scope="module")

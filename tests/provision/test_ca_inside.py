@@ -4,7 +4,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from provision_bench import Bench, RecordedSteps
 
 from bottle_fsm.backend.docker.bottle import DockerBottle
 from bottle_fsm.backend.docker.images import ImageRef
@@ -12,6 +11,7 @@ from bottle_fsm.errors import ProvisionError
 from bottle_fsm.places import CA_BUNDLE_PATH, CA_CERT_PATH
 from bottle_fsm.provision import ca
 from bottle_fsm.provision.trust_scripts import ACT, DONE
+from provision_bench import Bench, RecordedSteps
 
 pytestmark = pytest.mark.engine
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from provision_bench import Bench, RecordedStep, RecordedSteps
 
 from bottle_fsm.backend.docker.bottle import DockerBottle
 from bottle_fsm.backend.docker.images import ImageRef
@@ -14,6 +13,7 @@ from bottle_fsm.plan.bottle_plan import ProvisionItem
 from bottle_fsm.provision import git as git_module
 from bottle_fsm.provision.git import MARK, GitProvisioner, read_mark
 from bottle_fsm.provision.workspace import Survey, pack
+from provision_bench import Bench, RecordedStep, RecordedSteps
 
 pytestmark = pytest.mark.engine
 

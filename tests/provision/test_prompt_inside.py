@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import pytest
-from provision_bench import RecordedStep, RecordedSteps
 
 from bottle_fsm.backend.docker.bottle import DockerBottle
 from bottle_fsm.errors import ProvisionError
 from bottle_fsm.plan.bottle_plan import ProvisionItem
 from bottle_fsm.provision.prompt import PromptProvisioner
+from provision_bench import RecordedStep, RecordedSteps
 
 pytestmark = pytest.mark.engine
 

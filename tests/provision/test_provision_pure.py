@@ -12,7 +12,6 @@ from typing import Any, cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from provision_bench import RecordedSteps
 
 from bottle_fsm.backend.base import PROVISION_ORDER
 from bottle_fsm.bottle import Bottle, ExecResult
@@ -29,6 +28,7 @@ from bottle_fsm.provision.sshfiles import config_text, constraints, known_hosts_
 from bottle_fsm.provision.sshkey import key_facts
 from bottle_fsm.provision.trustgate import Answer, _judge, _row, parse, proves
 from bottle_fsm.provision.workspace import is_suspicious, survey, without_credentials
+from provision_bench import RecordedSteps
 
 LAUNCH = "launch-7"
 GATE = json.dumps({"gate": "ok", "launch": LAUNCH, "policy": "x"})

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from provision_bench import RecordedStep, RecordedSteps
 
 from bottle_fsm.backend.docker.bottle import DockerBottle
 from bottle_fsm.errors import DecisionNeededError, ProvisionError
 from bottle_fsm.plan.bottle_plan import ProvisionItem
 from bottle_fsm.provision.skills import NOTE, SkillsProvisioner
 from bottle_fsm.provision.tree import read_tree, tree_inside
+from provision_bench import RecordedStep, RecordedSteps
 
 pytestmark = pytest.mark.engine
 

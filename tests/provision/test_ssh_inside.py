@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from provision_bench import Bench, RecordedStep, RecordedSteps
 
 from bottle_fsm.backend.docker.bottle import DockerBottle
 from bottle_fsm.backend.docker.images import ImageRef
@@ -17,6 +16,7 @@ from bottle_fsm.provision import sshagent
 from bottle_fsm.provision.ssh import SshProvisioner
 from bottle_fsm.provision.sshfiles import CONFIG, KNOWN_HOSTS
 from bottle_fsm.secret import Secret
+from provision_bench import Bench, RecordedStep, RecordedSteps
 
 pytestmark = pytest.mark.engine
 
