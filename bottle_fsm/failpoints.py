@@ -41,6 +41,9 @@ POINTS: Final = frozenset(
         "undo.acted",
         "undo.done.after",
         "empty.looked",
+        "engine.called",
+        "exec.started",
+        "copy.sending",
     }
 )
 """Every point there is; a test holds this list against the calls in the code."""

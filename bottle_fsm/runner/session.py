@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from bottle_fsm.backend.base import BottleBackend
@@ -108,8 +108,8 @@ class Session:
     def commit(self, kind: str, **fields: Any) -> Event:
         """Commit an event of this bottle's current launch and tell people."""
         record = self.record
-        draft = Draft(kind, self.bottle, record.launch, self.epoch, record.machine, record.spec)
-        event = self.runtime.journal.append(replace(draft, **fields))
+        known = {"launch": record.launch, "machine": record.machine, "spec": record.spec}
+        event = self.runtime.journal.append(Draft(kind, self.bottle, epoch=self.epoch, **{**known, **fields}))
         self.runtime.people.committed(event)
         return event
 

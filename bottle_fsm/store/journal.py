@@ -27,8 +27,9 @@ from bottle_fsm.errors import LockLostError, StoreError
 from bottle_fsm.failpoints import hit
 from bottle_fsm.model import Event, Json, Resource, canonical
 from bottle_fsm.store import chain, kinds, schema
+from bottle_fsm.store.cache import Records
 from bottle_fsm.store.lock import boot_id
-from bottle_fsm.store.record import BottleRecord, advance, fold
+from bottle_fsm.store.record import BottleRecord, fold
 
 DATABASE: Final = "journal.sqlite3"
 _BUSY_SECONDS: Final = 30.0
@@ -78,6 +79,7 @@ class Journal:
             self._connection.execute("PRAGMA synchronous = FULL")
             hit("journal.open")
             schema.migrate(self._connection)
+            self._records = Records(self._connection)
             self._file = _identity(self.path)
         self._begin_root(root_id)
 
@@ -100,8 +102,8 @@ class Journal:
     def take(self, bottle: str, *, command: str) -> int:
         """Record that this process took the bottle's lock; return the new epoch. Call it while holding the lock."""
         with self._transaction():
-            epoch = self._epoch(bottle) + 1
-            record = self.record(bottle)
+            epoch = self._records.epoch(bottle) + 1
+            record = self._records.get(bottle)
             launch = record.launch if record else ""
             self._append(Draft(kinds.LOCK, bottle, launch, epoch=epoch, cause=command))
             return epoch
@@ -123,7 +125,7 @@ class Journal:
         """
         with self._lock, self._guarded("read"):
             self._check_file()
-            current = self._epoch(bottle)
+            current = self._records.epoch(bottle)
         if current != epoch:
             raise _lost(bottle, current, epoch)
 
@@ -132,14 +134,12 @@ class Journal:
     def record(self, bottle: str) -> BottleRecord | None:
         """Return the folded record of a bottle; None when it never was declared or locked."""
         with self._lock, self._guarded("read"):
-            row = self._connection.execute("SELECT record FROM bottle WHERE bottle = ?", (bottle,)).fetchone()
-        return BottleRecord.from_json(json.loads(row[0])) if row else None
+            return self._records.get(bottle)
 
     def records(self) -> list[BottleRecord]:
         """Return the records of all bottles that were ever declared, by name."""
         with self._lock, self._guarded("read"):
-            rows = self._connection.execute("SELECT record FROM bottle ORDER BY bottle").fetchall()
-        return [r for r in (BottleRecord.from_json(json.loads(text)) for (text,) in rows) if r.launch]
+            return [record for record in self._records.all() if record.launch]
 
     def events(self, bottle: str = "", launch: str = "", kind: str = "") -> Iterator[Event]:
         """Yield events in order; each filter that is given must match."""
@@ -173,22 +173,13 @@ class Journal:
     def rebuild(self) -> None:
         """Write every cache again from the events."""
         with self._transaction():
-            self._connection.execute("DELETE FROM bottle")
-            self._connection.execute("DELETE FROM event_index")
-            records: dict[str, BottleRecord] = {}
-            for sequence, body, stored in self._connection.execute("SELECT * FROM event ORDER BY sequence").fetchall():
-                event = Event.from_body(json.loads(body), stored)
-                self._index(event, sequence)
-                if event.bottle:
-                    records[event.bottle] = advance(records.get(event.bottle), event)
-            for record in records.values():
-                self._cache(record)
+            self._records.rebuild()
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
     def _append(self, draft: Draft) -> Event:
         if draft.bottle and draft.kind != kinds.LOCK:
-            current = self._epoch(draft.bottle)
+            current = self._records.epoch(draft.bottle)
             if current != draft.epoch:
                 raise _lost(draft.bottle, current, draft.epoch)
         sequence, prev = self._head()
@@ -219,31 +210,12 @@ class Journal:
         body = canonical(event.body())
         event = Event.from_body(json.loads(body), chain.hash_body(body))
         self._connection.execute("INSERT INTO event VALUES (?, ?, ?)", (event.sequence, body, event.hash))
-        self._index(event, event.sequence)
-        if event.bottle:
-            self._cache(advance(self.record(event.bottle), event))
+        self._records.add(event)
         return event
-
-    def _index(self, event: Event, sequence: int) -> None:
-        self._connection.execute(
-            "INSERT INTO event_index VALUES (?, ?, ?, ?, ?)",
-            (sequence, event.bottle, event.launch, event.kind, event.time),
-        )
-
-    def _cache(self, record: BottleRecord) -> None:
-        self._connection.execute(
-            "INSERT INTO bottle VALUES (?, ?, ?) ON CONFLICT (bottle) DO UPDATE"
-            " SET epoch = excluded.epoch, record = excluded.record",
-            (record.bottle, record.epoch, json.dumps(record.to_json())),
-        )
 
     def _head(self) -> tuple[int, str]:
         row = self._connection.execute("SELECT sequence, hash FROM event ORDER BY sequence DESC LIMIT 1").fetchone()
         return (row[0], row[1]) if row else (0, chain.GENESIS)
-
-    def _epoch(self, bottle: str) -> int:
-        row = self._connection.execute("SELECT epoch FROM bottle WHERE bottle = ?", (bottle,)).fetchone()
-        return int(row[0]) if row else 0
 
     def _begin_root(self, root_id: str) -> None:
         with self._transaction():
@@ -279,6 +251,7 @@ class Journal:
                 yield
                 self._connection.execute("COMMIT")
             except BaseException:
+                self._records.forget()
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise

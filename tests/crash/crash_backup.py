@@ -5,12 +5,11 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 
-from crash_cases import Place
-
 from bottle_fsm.model import Event
 from bottle_fsm.store import schema
 from bottle_fsm.store.journal import DATABASE, Journal
 from bottle_fsm.store.root import open_root
+from crash_cases import Place
 
 
 def committed(place: Place) -> list[Event]:

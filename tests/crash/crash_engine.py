@@ -1,8 +1,10 @@
 """Randomised kills on the real engine: the real command line, killed at a point drawn by a seed, then followed up.
 
-`crash_engine.py --kills 100 --seed 7` prints one JSON line a case. A case launches a small bottle, is killed with
-SIGKILL at a random point of its launch or of its teardown, is resumed or destroyed, and is judged by what the engine
-lists, by the journal and by what the command line says. Needs `DOCKER_HOST`, or an engine where Docker looks for one.
+`crash_engine.py --kills 100 --seed 7` prints one JSON line a case. A case launches a bottle with everything that is
+provisioned, is killed with SIGKILL at a random point of its launch or of its teardown (between two journal entries,
+after a call to the engine, while a command runs inside, in the middle of a copy), is resumed or destroyed, and is
+judged by what the engine lists, by the journal, by what the command line says, and by what is inside the bottle.
+Needs `DOCKER_HOST`, or an engine where Docker looks for one.
 """
 
 from __future__ import annotations
@@ -20,21 +22,40 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from crash_sweep import KILLED, Case
-
 from bottle_fsm import failpoints
 from bottle_fsm.backend.docker.client import connect
 from bottle_fsm.naming import LABEL_LAUNCH, LABEL_ROLE, LABEL_ROOT
+from crash_sweep import KILLED, Case
 
 PROGRAM: Final = (sys.executable, "-c", "from bottle_fsm.cli.main import main; main()")
 ROLES: Final = ["agent", "guard", "interceptor", "net-between", "net-inside", "net-outside"]
 MANIFEST: Final = """\
 version: 1
 name: crash
-bottles: {dev: {image: "bottle-agent:latest", egress: {allow: [example.org]}}}
-agents: {one: {bottle: dev, prompt: Say hello., git: {user: {name: Ada, email: ada@example.org}}}}
+bottles:
+  dev:
+    image: bottle-agent:latest
+    egress: {guard: builtin, allow: [example.org]}
+    ssh: [{host: git.example.org, user: git, identity_file: ./key, known_host_key: "HOST_KEY"}]
+agents:
+  one:
+    bottle: dev
+    prompt: Say hello.
+    skills: [./skill]
+    git: {user: {name: Ada, email: ada@example.org}}
+    workspace: {source: ./work, mode: copy}
 """
 BOTTLE: Final = "crash/one"
+HALFWAY: Final = ("engine.called", "exec.started", "copy.sending")
+"""Points in the middle of a sub-step: half of all kills fall on one of them."""
+LOOK_INSIDE: Final = """find . /workspace -type f ! -name '*.pem' ! -path './.npm/*' -exec sha256sum {} + | sort -k 2
+grep -c BEGIN /etc/ssl/certs/ca-certificates.crt
+ls /usr/local/share/ca-certificates
+ssh-add -l | cut -d ' ' -f 1,4
+ps -C ssh-agent -o comm=
+git config --global --list | sort
+"""
+"""Prints what must be as after an undisturbed run; the bottle's own certificates differ by nature."""
 
 
 class Place:
@@ -44,7 +65,15 @@ class Place:
         self.folder = folder
         self.state = folder / "state"
         self.manifest = folder / "manifest.yaml"
-        self.manifest.write_text(MANIFEST)
+        for name, files in {"skill": ("SKILL.md", "more.txt", "big.bin"), "work": ("a.txt", "b/c.txt")}.items():
+            for file in files:
+                path = folder / name / file
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(b"content of a file\n" * (20_000 if file == "big.bin" else 3))
+        for key in ("key", "host"):
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / key], check=True)
+        host_key = " ".join((folder / "host.pub").read_text().split()[:2])
+        self.manifest.write_text(MANIFEST.replace("HOST_KEY", host_key))
 
     def run(self, *arguments: str, failpoint: str = "", trace: str = "") -> int:
         """Run one verb; return its exit code, or minus the signal that ended it."""
@@ -64,6 +93,13 @@ class Place:
         done = subprocess.run([*PROGRAM, "status", "--json"], env=environ, capture_output=True, check=True)
         lines = [json.loads(line) for line in done.stdout.splitlines()]
         return next((line for line in lines if line.get("bottle") == BOTTLE), {})
+
+    def inside(self) -> str:
+        """Return what is in the bottle, as far as two runs must agree."""
+        environ = {**os.environ, "BOTTLE_FSM_STATE_DIR": str(self.state)}
+        command = [*PROGRAM, "exec", BOTTLE, "--", "sh", "-c", f"cd; {LOOK_INSIDE}"]
+        done = subprocess.run(command, env=environ, capture_output=True, check=False, timeout=60)
+        return f"{done.stdout.decode(errors='replace')}{done.stderr.decode(errors='replace')}"
 
     def objects(self) -> dict[str, list[str]]:
         """Return role → ids of everything on the engine that carries this state root's label."""
@@ -91,7 +127,16 @@ def points(place: Place, *verb: str) -> list[str]:
     return [line.split(" ", 1)[1].strip() for line in trace.read_text().splitlines()]
 
 
-def run_case(place: Place, case: Case) -> Case:
+def draw(chosen: random.Random, passed: dict[str, list[str]]) -> Case:
+    """Draw where a run is killed: every second time in the middle of a sub-step."""
+    scenario = chosen.choices(("launch", "teardown"), (4, 1))[0]
+    halfway = chosen.random() < 1 / 2
+    numbers = [n for n, point in enumerate(passed[scenario], 1) if point.startswith(HALFWAY) == halfway]
+    number = chosen.choice(numbers)
+    return Case(scenario, passed[scenario][number - 1], number, "kill", chosen.choice(("resume", "destroy")))
+
+
+def run_case(place: Place, case: Case, undisturbed: str) -> Case:
     """Run one case; the bottle is gone afterwards."""
     started = time.monotonic()
     apply = ("apply", str(place.manifest), "--backend", "docker", "--json")
@@ -106,7 +151,7 @@ def run_case(place: Place, case: Case) -> Case:
     # A launcher that died before it declared anything leaves a name that nobody knows: that is an error of usage.
     if code and place.status():
         case.wrong.append(f"{case.then} ended with {code}: {place.said}")
-    case.wrong += judge(place, kept)
+    case.wrong += judge(place, kept, undisturbed)
     place.run("destroy", BOTTLE, "--yes")
     left = place.objects()
     case.wrong += [f"residue: {left}"] if left else []
@@ -127,7 +172,7 @@ def recorded(place: Place) -> dict[str, str]:
     return {r["role"]: r["id"] for r in status["resources"] if r["id"] in running}
 
 
-def judge(place: Place, kept: dict[str, str]) -> list[str]:
+def judge(place: Place, kept: dict[str, str], undisturbed: str) -> list[str]:
     """Say what is not as after an undisturbed run."""
     status, found = place.status(), place.objects()
     if not status or status["outcome"] == "torn_down":
@@ -135,6 +180,8 @@ def judge(place: Place, kept: dict[str, str]) -> list[str]:
     if status["outcome"] != "ready":
         return [f"stuck: {status['outcome']} in {status['state']}"]
     wrong = [] if sorted(found) == ROLES else [f"objects: {found}"]
+    now = place.inside()
+    wrong += [] if now == undisturbed else [f"inside is {now!r}, was {undisturbed!r}"]
     wrong += [f"{role}: {len(ids)}" for role, ids in found.items() if len(ids) != 1]
     return wrong + [f"{role} was made again" for role, kept_id in kept.items() if found.get(role) != [kept_id]]
 
@@ -151,13 +198,11 @@ def main(argv: list[str]) -> int:
     try:
         place = Place(top)
         passed = {"launch": points(place, "apply", str(place.manifest), "--backend", "docker", "--json")}
+        undisturbed = place.inside()
         passed["teardown"] = points(place, "destroy", BOTTLE, "--yes", "--json")
         for _ in range(options.kills):
-            scenario = chosen.choices(("launch", "teardown"), (4, 1))[0]
-            number = chosen.randrange(1, len(passed[scenario]) + 1)
-            then = chosen.choice(("resume", "destroy"))
             shutil.rmtree(place.state, ignore_errors=True)
-            done = run_case(place, Case(scenario, passed[scenario][number - 1], number, "kill", then))
+            done = run_case(place, draw(chosen, passed), undisturbed)
             failed += bool(done.wrong)
             print(json.dumps(asdict(done)), flush=True)  # noqa: T201 - the results are this program's output
     finally:

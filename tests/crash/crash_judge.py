@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 
-from crash_cases import BOTTLE, CANARY, ROLES, Place
-
 from bottle_fsm.backend.fake.world import FakeObject
 from bottle_fsm.errors import BottleError
 from bottle_fsm.model import Event
@@ -13,6 +11,7 @@ from bottle_fsm.naming import LABEL_LAUNCH, LABEL_ROLE
 from bottle_fsm.store import kinds
 from bottle_fsm.store.journal import Journal
 from bottle_fsm.store.record import fold
+from crash_cases import BOTTLE, CANARY, ROLES, Place
 
 
 def judge(place: Place, last: str, finished: dict[str, str]) -> list[str]:

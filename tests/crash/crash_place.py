@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from crash_cases import Place
-from crash_sweep import MEMORY
 
 from bottle_fsm import failpoints
+from crash_cases import Place
+from crash_sweep import MEMORY
 
 
 @pytest.fixture

@@ -14,9 +14,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
-from crash_cases import BOTTLE, ENDED_WELL, MANIFEST, ROLES, Place
-from crash_judge import judge, strays
-from crash_sweep import KILLED, MEMORY
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -24,6 +21,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from bottle_fsm.errors import BackendError, LockHeldError
 from bottle_fsm.store import journal as journal_module
 from bottle_fsm.store.lock import BottleLock
+from crash_cases import BOTTLE, ENDED_WELL, MANIFEST, ROLES, Place
+from crash_judge import judge, strays
+from crash_sweep import KILLED, MEMORY
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "crash"
 MANIFESTS = {

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from crash_cases import ENDED_WELL, ENDED_WITH_ERROR, Place
-from crash_judge import finished_objects, judge
 
 from bottle_fsm.backend.fake.backend import WORLD_FILE
 from bottle_fsm.errors import BottleError, StoreError
 from bottle_fsm.store import journal as journal_module
+from crash_cases import ENDED_WELL, ENDED_WITH_ERROR, Place
+from crash_judge import finished_objects, judge
 
 _WAYS = ("INSERT INTO event ", "COMMIT", "after COMMIT")
 _MESSAGES = ("database or disk is full", "disk I/O error")

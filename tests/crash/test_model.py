@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from crash_cases import BOTTLE, Place
-from crash_model import SIDECARS, Model, State, explore, go_on
 
 from bottle_fsm.backend.fake.backend import FakeBackend
 from bottle_fsm.plan.diff import Operation
 from bottle_fsm.runner.registry import load_definition
 from bottle_fsm.store import kinds
 from bottle_fsm.store.record import TORN_DOWN, BottleRecord, fold
+from crash_cases import BOTTLE, Place
+from crash_model import SIDECARS, Model, State, explore, go_on
 
 DEATHS, LOSSES = 2, 1
 

@@ -11,13 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import crash_cases
 import pytest
-from crash_backup import committed, cut
-from crash_cases import SCENARIOS, Place
-from crash_judge import judge
-from crash_sweep import Case, points_of, run_case
 
+import crash_cases
 from bottle_fsm.backend.fake import hands as hands_module
 from bottle_fsm.backend.fake import look as look_module
 from bottle_fsm.backend.fake.hands import Hands
@@ -31,6 +27,10 @@ from bottle_fsm.runner import drive as drive_module
 from bottle_fsm.runner.session import Session
 from bottle_fsm.runner.steps import RunnerSteps
 from bottle_fsm.store import kinds
+from crash_backup import committed, cut
+from crash_cases import SCENARIOS, Place
+from crash_judge import judge
+from crash_sweep import Case, points_of, run_case
 
 Check = Callable[[Place], list[str]]
 Mutate = Callable[[pytest.MonkeyPatch], None]

@@ -15,9 +15,6 @@ import shutil
 from collections.abc import Callable
 
 import pytest
-from crash_backup import committed, cut
-from crash_cases import BOTTLE, ENDED_WELL, SCENARIOS, Place
-from crash_judge import judge
 
 from bottle_fsm.errors import DecisionNeededError
 from bottle_fsm.model import Event
@@ -25,6 +22,9 @@ from bottle_fsm.naming import LABEL_EPOCH, LABEL_LAUNCH
 from bottle_fsm.runner.verbs import destroy
 from bottle_fsm.store import kinds
 from bottle_fsm.store.record import fold
+from crash_backup import committed, cut
+from crash_cases import BOTTLE, ENDED_WELL, SCENARIOS, Place
+from crash_judge import judge
 
 VERBS = ("resume", "destroy", "apply")
 _COVERED = ("apply", "teardown")

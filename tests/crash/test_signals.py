@@ -11,11 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
-from crash_place import unmeasured
 
 from bottle_fsm.machine.definition import Definition
 from bottle_fsm.runner.registry import load_definition
 from cli_shell import PROGRAM, Shell
+from crash_place import unmeasured
 
 HERE = Path(__file__).parent
 MODES = {"int", "twice", "term", "hup"}

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from crash_cases import SCENARIOS
-from crash_place import unmeasured
 
 from bottle_fsm import failpoints
+from crash_cases import SCENARIOS
+from crash_place import unmeasured
 
 HERE = Path(__file__).parent
 PACKAGE = HERE.parents[1] / "bottle_fsm"

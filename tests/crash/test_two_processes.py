@@ -8,9 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from crash_backup import committed, cut
-from crash_cases import BOTTLE, MANIFEST, Place
-from crash_judge import judge
 
 from bottle_fsm.errors import BottleError, LockHeldError, LockLostError
 from bottle_fsm.manifest.load import load_manifest
@@ -23,6 +20,9 @@ from bottle_fsm.runner.verbs import Wish, apply, destroy, resume
 from bottle_fsm.store import kinds
 from bottle_fsm.store.lock import is_held
 from bottle_fsm.store.record import READY, TORN_DOWN
+from crash_backup import committed, cut
+from crash_cases import BOTTLE, MANIFEST, Place
+from crash_judge import judge
 
 HELD, LOST, BROKE = 3, 30, 9
 TWENTY = 20

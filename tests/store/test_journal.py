@@ -12,6 +12,7 @@ import pytest
 
 from bottle_fsm.errors import ChainBrokenError, LockLostError, StoreError
 from bottle_fsm.store import kinds
+from bottle_fsm.store.cache import Records
 from bottle_fsm.store.journal import Draft, Journal
 from bottle_fsm.store.root import StateRoot
 
@@ -146,6 +147,26 @@ def test_rebuilds_its_caches_from_the_events(journal: Journal) -> None:
     journal.verify()
 
 
+def test_reads_sub_steps_that_the_record_row_does_not_have(journal: Journal, root: StateRoot) -> None:
+    declare(journal)
+    journal.append(Draft(kinds.STEP_INTENT, BOTTLE, "L1", 1, evidence={"step": "make it", "role": "agent"}))
+    with sqlite3.connect(journal.path) as connection:
+        stored = json.loads(connection.execute("SELECT record FROM bottle").fetchone()[0])
+    connection.close()
+    assert stored["open_steps"] == []
+    other = Journal(root.path, root.root_id)
+    for reader in (journal, other):
+        record = reader.record(BOTTLE)
+        assert record is not None
+        assert (record.open_steps, record.sequence) == (("make it",), 4)
+    journal.append(Draft(kinds.STEP_DONE, BOTTLE, "L1", 1, evidence={"step": "make it", "role": "agent"}))
+    again = other.record(BOTTLE)
+    assert again is not None
+    assert again.open_steps == ()
+    other.verify()
+    other.close()
+
+
 def test_notices_a_cache_that_lies(journal: Journal) -> None:
     declare(journal)
     with sqlite3.connect(journal.path) as connection:
@@ -199,10 +220,10 @@ def test_rolls_back_what_it_could_not_finish(journal: Journal, monkeypatch: pyte
     declare(journal)
     head = journal.verify()
 
-    def broken(self: Journal, record: object) -> None:
+    def broken(self: Records, record: object) -> None:
         raise sqlite3.OperationalError("disk I/O error")
 
-    monkeypatch.setattr(Journal, "_cache", broken)
+    monkeypatch.setattr(Records, "_write", broken)
     with pytest.raises(StoreError, match=r"cannot write the journal: disk I/O error"):
         journal.append(Draft(kinds.DONE, BOTTLE, "L1", 1, dest="validated"))
     monkeypatch.undo()

@@ -17,6 +17,7 @@ from bottle_fsm.backend.docker.stream import STDERR, ExecStream, Pump
 from bottle_fsm.backend.docker.terminal import Terminal
 from bottle_fsm.bottle import ExecResult, Owner
 from bottle_fsm.errors import BackendError, TransientError
+from bottle_fsm.failpoints import hit
 from bottle_fsm.places import AGENT_GID, AGENT_UID
 from bottle_fsm.transfer import ROOT_ENV, SHELL, Call, ExecBottle, is_orphan
 
@@ -55,6 +56,7 @@ class DockerBottle(ExecBottle):
         with self._engine.guarded(f"exec in {self._name}") as api:
             exec_id = self._create(call.argv, call=call)
             stream = ExecStream(api, exec_id, tty=False)
+            hit("exec.started", self._name)
             try:
                 outputs = self._collect(stream, call, deadline)
             except FloodError:

@@ -14,6 +14,7 @@ from bottle_fsm.backend.docker.endpoint import Address, Endpoint, resolve
 from bottle_fsm.backend.docker.errors import translated
 from bottle_fsm.backend.docker.line import Line
 from bottle_fsm.errors import DecisionNeededError, EngineUnavailableError, TransientError
+from bottle_fsm.failpoints import hit
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -63,6 +64,7 @@ class Engine:
         with translated(step, url=self.url):
             self._line.knock(timeout)
             yield self._line.client(self.api_version, timeout)
+        hit("engine.called", step)
 
     def endpoint(self) -> Endpoint:
         """Return what tells this engine from others; asked of the engine once."""

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 from typing import IO, TYPE_CHECKING, Any, Final
 
+from bottle_fsm.failpoints import hit
+
 if TYPE_CHECKING:
     from docker import APIClient
 
@@ -112,6 +114,7 @@ class Pump:
             while left and (data := source.read(min(CHUNK, left))):
                 self._stream.send(data)
                 left -= len(data)
+                hit("copy.sending", f"{left} bytes left")
             self._stream.end_input()
 
     def _read_all(self) -> None:
