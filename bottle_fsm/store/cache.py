@@ -12,7 +12,7 @@ import sqlite3
 from typing import Final
 
 from bottle_fsm.model import Event
-from bottle_fsm.store import kinds
+from bottle_fsm.store import chain, kinds
 from bottle_fsm.store.record import BottleRecord, advance
 
 _LEAVES_ROW: Final = frozenset({kinds.STEP_INTENT, kinds.STEP_DONE, kinds.STEP_SKIPPED})
@@ -24,15 +24,31 @@ class Records:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._known: dict[str, BottleRecord] = {}
+        self._current: set[str] = set()
+        self._head: tuple[int, str] = (0, "")
+
+    def head(self) -> tuple[int, str]:
+        """Return sequence and hash of the newest event, whoever wrote it."""
+        query = "SELECT sequence, hash FROM event ORDER BY sequence DESC LIMIT 1"
+        row = self._connection.execute(query).fetchone()
+        head = (row[0], row[1]) if row else (0, chain.GENESIS)
+        if head != self._head:
+            self._head = head
+            self._current.clear()
+        return head
 
     def get(self, bottle: str) -> BottleRecord | None:
         """Return a bottle's record as of its newest event; None when it has none."""
-        newest = self._newest(bottle)
+        self.head()
         known = self._known.get(bottle)
-        if known is None or known.sequence != newest:
+        if bottle in self._current:
+            return known
+        if known is None or known.sequence != self._newest(bottle):
             known = self._read(bottle)
-            if known is not None:
-                self._known[bottle] = known
+            if known is None:
+                return None
+            self._known[bottle] = known
+        self._current.add(bottle)
         return known
 
     def all(self) -> list[BottleRecord]:
@@ -42,21 +58,28 @@ class Records:
 
     def epoch(self, bottle: str) -> int:
         """Return the newest epoch of a bottle, 0 when it was never locked."""
-        row = self._connection.execute("SELECT epoch FROM bottle WHERE bottle = ?", (bottle,)).fetchone()
-        return int(row[0]) if row else 0
+        record = self.get(bottle)
+        return record.epoch if record else 0
 
     def add(self, event: Event) -> None:
-        """Take in an event that was appended in the open transaction."""
-        record = advance(self.get(event.bottle), event) if event.bottle else None
+        """Take in the event that was appended in the open transaction, right after `head` returned the one before."""
         self._index(event)
-        if record is not None:
-            self._known[event.bottle] = record
-            if event.kind not in _LEAVES_ROW:
-                self._write(record)
+        self._head = (event.sequence, event.hash)
+        if not event.bottle:
+            return
+        known = self._known.get(event.bottle) if event.bottle in self._current else self._read(event.bottle)
+        if known is None or known.sequence != event.sequence:
+            known = advance(known, event)
+        self._known[event.bottle] = known
+        self._current.add(event.bottle)
+        if event.kind not in _LEAVES_ROW:
+            self._write(known)
 
     def forget(self) -> None:
         """Drop what is in memory: the open transaction was rolled back."""
         self._known.clear()
+        self._current.clear()
+        self._head = (0, "")
 
     def rebuild(self) -> None:
         """Write both tables again from the events."""
@@ -91,7 +114,7 @@ class Records:
     def _index(self, event: Event) -> None:
         self._connection.execute(
             "INSERT INTO event_index VALUES (?, ?, ?, ?, ?)",
-            (event.sequence, event.bottle, event.launch, event.kind, event.time),
+            (event.bottle, event.sequence, event.launch, event.kind, event.time),
         )
 
     def _write(self, record: BottleRecord) -> None:

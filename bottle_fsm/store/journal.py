@@ -111,8 +111,9 @@ class Journal:
     def ensure_machine(self, version: str, definition: Json) -> None:
         """Record a machine definition unless the journal has this version already."""
         with self._transaction():
-            rows = self._connection.execute(
-                "SELECT e.body FROM event_index i JOIN event e USING (sequence) WHERE i.kind = ?", (kinds.MACHINE,)
+            rows = self._connection.execute(  # a machine belongs to no bottle, and few events do
+                "SELECT e.body FROM event_index i JOIN event e USING (sequence) WHERE i.bottle = '' AND i.kind = ?",
+                (kinds.MACHINE,),
             )
             if not any(json.loads(body)["machine"] == version for (body,) in rows):
                 self._append(Draft(kinds.MACHINE, machine=version, evidence={"definition": definition}))
@@ -144,8 +145,10 @@ class Journal:
     def events(self, bottle: str = "", launch: str = "", kind: str = "") -> Iterator[Event]:
         """Yield events in order; each filter that is given must match."""
         wanted = [(f"i.{n} = ?", v) for n, v in (("bottle", bottle), ("launch", launch), ("kind", kind)) if v]
-        where = f"WHERE {' AND '.join(clause for clause, _ in wanted)}" if wanted else ""
-        query = f"SELECT e.body, e.hash FROM event e JOIN event_index i USING (sequence) {where} ORDER BY sequence"  # noqa: S608 - fixed column names, bound values
+        query = "SELECT body, hash FROM event ORDER BY sequence"
+        if wanted:
+            where = " AND ".join(clause for clause, _ in wanted)
+            query = f"SELECT e.body, e.hash FROM event_index i JOIN event e USING (sequence) WHERE {where} ORDER BY i.sequence"  # noqa: S608, E501 - fixed column names, bound values
         for body, stored in self._rows(query, tuple(value for _, value in wanted)):
             yield Event.from_body(json.loads(body), stored)
 
@@ -182,40 +185,39 @@ class Journal:
             current = self._records.epoch(draft.bottle)
             if current != draft.epoch:
                 raise _lost(draft.bottle, current, draft.epoch)
-        sequence, prev = self._head()
-        event = Event(
-            sequence=sequence + 1,
-            time=datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
-            monotonic=round(time.monotonic(), 6),
-            boot=self._boot,
-            run=self.run,
-            epoch=draft.epoch,
-            actor=self._actor,
-            bottle=draft.bottle,
-            launch=draft.launch,
-            machine=draft.machine,
-            spec=draft.spec,
-            kind=draft.kind,
-            trigger=draft.trigger,
-            source=draft.source,
-            dest=draft.dest,
-            attempt=draft.attempt,
-            cause=draft.cause,
-            resources=tuple(r.to_json() for r in draft.resources),
-            evidence=draft.evidence,
-            error=draft.error,
-            duration=round(draft.duration, 6),
-            prev=prev,
-        )
-        body = canonical(event.body())
-        event = Event.from_body(json.loads(body), chain.hash_body(body))
+        sequence, prev = self._records.head()
+        fields: Json = {
+            "sequence": sequence + 1,
+            "time": datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+            "monotonic": round(time.monotonic(), 6),
+            "boot": self._boot,
+            "run": self.run,
+            "epoch": draft.epoch,
+            "actor": self._actor,
+            "bottle": draft.bottle,
+            "launch": draft.launch,
+            "machine": draft.machine,
+            "spec": draft.spec,
+            "kind": draft.kind,
+            "trigger": draft.trigger,
+            "source": draft.source,
+            "dest": draft.dest,
+            "attempt": draft.attempt,
+            "cause": draft.cause,
+            "resources": [r.to_json() for r in draft.resources],
+            "evidence": draft.evidence,
+            "error": draft.error,
+            "duration": round(draft.duration, 6),
+            "prev": prev,
+        }
+        body = canonical(fields)
+        # What a reader would get: JSON has no tuples. Parsing the small parts again is cheaper than the whole.
+        fields["evidence"] = json.loads(canonical(draft.evidence)) if draft.evidence else {}
+        fields["resources"] = tuple(json.loads(canonical(fields["resources"]))) if draft.resources else ()
+        event = Event(**fields, hash=chain.hash_body(body))
         self._connection.execute("INSERT INTO event VALUES (?, ?, ?)", (event.sequence, body, event.hash))
         self._records.add(event)
         return event
-
-    def _head(self) -> tuple[int, str]:
-        row = self._connection.execute("SELECT sequence, hash FROM event ORDER BY sequence DESC LIMIT 1").fetchone()
-        return (row[0], row[1]) if row else (0, chain.GENESIS)
 
     def _begin_root(self, root_id: str) -> None:
         with self._transaction():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
 from bottle_fsm.model import Event, Json
@@ -65,7 +65,7 @@ class BottleRecord:
 
     def to_json(self) -> Json:
         """Return the record as a JSON object."""
-        return asdict(self)
+        return {f.name: getattr(self, f.name) for f in fields(self)}
 
     @classmethod
     def from_json(cls, value: Json) -> BottleRecord:
@@ -85,15 +85,16 @@ def fold(events: Iterable[Event]) -> dict[str, BottleRecord]:
 
 def advance(record: BottleRecord | None, event: Event) -> BottleRecord:
     """Return the record after one more event of its bottle."""
-    before = record or BottleRecord(event.bottle)
-    now = replace(before, sequence=event.sequence, boot=event.boot, epoch=max(before.epoch, event.epoch))
+    now = record or BottleRecord(event.bottle)
     handler = _HANDLERS.get(event.kind)
-    return handler(now, event) if handler else now
+    changes = handler(now, event) if handler else {}
+    epoch = max(now.epoch, event.epoch)
+    return replace(now, **{**changes, "sequence": event.sequence, "boot": event.boot, "epoch": epoch})
 
 
-def _declared(now: BottleRecord, event: Event) -> BottleRecord:
+def _declared(now: BottleRecord, event: Event) -> Json:
     evidence = event.evidence
-    return BottleRecord(
+    fresh = BottleRecord(
         bottle=now.bottle,
         launch=event.launch,
         slug=evidence["slug"],
@@ -110,9 +111,10 @@ def _declared(now: BottleRecord, event: Event) -> BottleRecord:
         since=event.time,
         sequence=event.sequence,
     )
+    return fresh.to_json()
 
 
-def _intent(now: BottleRecord, event: Event) -> BottleRecord:
+def _intent(now: BottleRecord, event: Event) -> Json:
     attempted = now.attempted if event.trigger in now.attempted else (*now.attempted, event.trigger)
     intent = {
         "trigger": event.trigger,
@@ -122,20 +124,26 @@ def _intent(now: BottleRecord, event: Event) -> BottleRecord:
         "sequence": event.sequence,
     }
     outcome = LEFTOVER if now.down else LAUNCHING
-    return replace(now, attempted=attempted, open_intent=intent, open_steps=(), outcome=outcome, error="", cause="")
+    return {
+        "attempted": attempted,
+        "open_intent": intent,
+        "open_steps": (),
+        "outcome": outcome,
+        "error": "",
+        "cause": "",
+    }
 
 
-def _step_done(now: BottleRecord, event: Event) -> BottleRecord:
+def _step_done(now: BottleRecord, event: Event) -> Json:
     name = event.evidence["step"]
     remaining = list(now.open_steps)
     if name in remaining:
         remaining.remove(name)
-    return replace(
-        now,
-        open_steps=tuple(remaining),
-        facts={**now.facts, **event.evidence.get("facts", {})},
-        resources=_merge(now.resources, event.resources),
-    )
+    return {
+        "open_steps": tuple(remaining),
+        "facts": {**now.facts, **event.evidence.get("facts", {})},
+        "resources": _merge(now.resources, event.resources),
+    }
 
 
 def _merge(known: tuple[Json, ...], new: tuple[Json, ...]) -> tuple[Json, ...]:
@@ -146,7 +154,7 @@ def _merge(known: tuple[Json, ...], new: tuple[Json, ...]) -> tuple[Json, ...]:
     return tuple(r for r in merged.values() if r["state"] != "absent")
 
 
-def _moved(now: BottleRecord, event: Event) -> BottleRecord:
+def _moved(now: BottleRecord, event: Event) -> Json:
     changes: dict[str, Any] = {"state": event.dest, "open_intent": {}, "open_steps": (), "since": event.time}
     evidence = event.evidence
     changes["evidence"] = {**now.evidence, **{k: v for k, v in evidence.items() if k not in {"plan", "spec"}}}
@@ -163,47 +171,47 @@ def _moved(now: BottleRecord, event: Event) -> BottleRecord:
         changes |= {"outcome": TORN_DOWN, "resources": (), "attempted": ()}
     else:
         changes["outcome"] = LEFTOVER if now.down else LAUNCHING
-    return replace(now, **changes)
+    return changes
 
 
-def _failed(now: BottleRecord, event: Event) -> BottleRecord:
+def _failed(now: BottleRecord, event: Event) -> Json:
     if event.kind == kinds.FAILED and event.dest == now.state:
-        return now  # it broke after the move was committed: the state is what counts
+        return {}  # it broke after the move was committed: the state is what counts
     if event.kind == kinds.UNDO_FAILED:
-        return replace(now, outcome=LEFTOVER, error=event.error, cause=event.cause)
+        return {"outcome": LEFTOVER, "error": event.error, "cause": event.cause}
     outcome = LEFTOVER if now.down else INTERRUPTED if event.error in {"interrupted", "decision_needed"} else FAILED
     changes: dict[str, Any] = {"outcome": outcome, "error": event.error, "cause": event.cause}
     changes["evidence"] = {**now.evidence, **event.evidence}
     if event.kind == kinds.FAILED:
         changes |= {"open_intent": {}}
-    return replace(now, **changes)
+    return changes
 
 
-def _step_open(now: BottleRecord, event: Event) -> BottleRecord:
-    return replace(now, open_steps=(*now.open_steps, event.evidence["step"]))
+def _step_open(now: BottleRecord, event: Event) -> Json:
+    return {"open_steps": (*now.open_steps, event.evidence["step"])}
 
 
-def _undo_began(now: BottleRecord, event: Event) -> BottleRecord:  # noqa: ARG001 - every handler has one signature
-    return replace(now, down=True, outcome=LEFTOVER)
+def _undo_began(now: BottleRecord, event: Event) -> Json:  # noqa: ARG001 - every handler has one signature
+    return {"down": True, "outcome": LEFTOVER}
 
 
-def _undone(now: BottleRecord, event: Event) -> BottleRecord:
-    return replace(now, attempted=tuple(t for t in now.attempted if t != event.trigger))
+def _undone(now: BottleRecord, event: Event) -> Json:
+    return {"attempted": tuple(t for t in now.attempted if t != event.trigger)}
 
 
-def _migrated(now: BottleRecord, event: Event) -> BottleRecord:
-    return replace(now, machine=event.machine)
+def _migrated(now: BottleRecord, event: Event) -> Json:  # noqa: ARG001 - as _undo_began
+    return {"machine": event.machine}
 
 
-def _seen(now: BottleRecord, event: Event) -> BottleRecord:
+def _seen(now: BottleRecord, event: Event) -> Json:  # noqa: ARG001 - as _undo_began
     """A look; one that found a provisioned bottle as recorded makes it ready, whatever failed before."""
     changes: dict[str, Any] = {"observed_at": event.time}
     if event.evidence.get("as_recorded"):
         changes |= {"outcome": READY, "error": "", "cause": ""}
-    return replace(now, **changes)
+    return changes
 
 
-_HANDLERS: Final[Mapping[str, Callable[[BottleRecord, Event], BottleRecord]]] = {
+_HANDLERS: Final[Mapping[str, Callable[[BottleRecord, Event], Json]]] = {
     kinds.DECLARED: _declared,
     kinds.INTENT: _intent,
     kinds.STEP_INTENT: _step_open,
@@ -219,4 +227,4 @@ _HANDLERS: Final[Mapping[str, Callable[[BottleRecord, Event], BottleRecord]]] = 
     kinds.OBSERVED: _seen,
     kinds.MIGRATED: _migrated,
 }
-"""What each kind of event does to a record; kinds that are not here leave it alone."""
+"""What each kind of event changes of a record; kinds that are not here leave it alone."""

@@ -8,7 +8,7 @@ from typing import Final
 
 from bottle_fsm.errors import StoreError
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 _MIGRATIONS: Final[dict[int, str]] = {
     1: """
@@ -37,6 +37,20 @@ _MIGRATIONS: Final[dict[int, str]] = {
         epoch INTEGER NOT NULL,
         record TEXT NOT NULL
     ) STRICT;
+    """,
+    # Each tree is one more page in every commit. Whoever filters by launch, kind or time reads this narrow table whole.
+    2: """
+    ALTER TABLE event_index RENAME TO event_index_1;
+    CREATE TABLE event_index (
+        bottle TEXT NOT NULL,
+        sequence INTEGER NOT NULL,
+        launch TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        time TEXT NOT NULL,
+        PRIMARY KEY (bottle, sequence)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO event_index SELECT bottle, sequence, launch, kind, time FROM event_index_1;
+    DROP TABLE event_index_1;
     """,
 }
 

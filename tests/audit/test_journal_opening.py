@@ -40,11 +40,13 @@ def test_opens_a_new_journal_in_several_processes_at_once(tmp_path: Path) -> Non
 def test_takes_a_step_of_the_schema_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = open_root(tmp_path)
     Journal(root.path, root.root_id).close()
-    monkeypatch.setattr(schema, "VERSION", 2)
-    monkeypatch.setitem(schema._MIGRATIONS, 2, "CREATE TABLE more (x TEXT) STRICT; CREATE TABLE more (x TEXT) STRICT;")
+    now = schema.VERSION
+    twice = "CREATE TABLE more (x TEXT) STRICT; CREATE TABLE more (x TEXT) STRICT;"
+    monkeypatch.setattr(schema, "VERSION", now + 1)
+    monkeypatch.setitem(schema._MIGRATIONS, now + 1, twice)
     with pytest.raises(StoreError, match="table more already exists"):
         Journal(root.path, root.root_id)
     connection = sqlite3.connect(root.path / "journal.sqlite3")
-    assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+    assert connection.execute("PRAGMA user_version").fetchone() == (now,)
     assert connection.execute("SELECT name FROM sqlite_master WHERE name = 'more'").fetchall() == []
     connection.close()

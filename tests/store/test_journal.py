@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bottle_fsm.errors import ChainBrokenError, LockLostError, StoreError
-from bottle_fsm.store import kinds
+from bottle_fsm.store import kinds, schema
 from bottle_fsm.store.cache import Records
 from bottle_fsm.store.journal import Draft, Journal
 from bottle_fsm.store.root import StateRoot
@@ -124,7 +124,7 @@ def test_refuses_a_newer_schema(journal: Journal, root: StateRoot) -> None:
     with sqlite3.connect(journal.path) as connection:
         connection.execute("PRAGMA user_version = 99")
     connection.close()
-    with pytest.raises(StoreError, match="newer than 1"):
+    with pytest.raises(StoreError, match=f"newer than {schema.VERSION}"):
         Journal(root.path, root.root_id)
 
 

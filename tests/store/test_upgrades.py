@@ -70,14 +70,15 @@ def test_takes_one_numbered_step_after_another(tmp_path: Path, monkeypatch: pyte
     """Two schemas of the future: a cache gets a column, then an index; then the caches are made anew."""
     path, expected = golden(1, tmp_path)
     before = events_of(path)
+    next_one = schema.VERSION + 1
     steps = {
-        2: "ALTER TABLE bottle ADD COLUMN colour TEXT NOT NULL DEFAULT 'blue';",
-        3: "CREATE INDEX bottle_colour ON bottle (colour); UPDATE bottle SET colour = 'red; or green';",
+        next_one: "ALTER TABLE bottle ADD COLUMN colour TEXT NOT NULL DEFAULT 'blue';",
+        next_one + 1: "CREATE INDEX bottle_colour ON bottle (colour); UPDATE bottle SET colour = 'red; or green';",
     }
-    monkeypatch.setattr(schema, "VERSION", 3)
+    monkeypatch.setattr(schema, "VERSION", next_one + 1)
     monkeypatch.setattr(schema, "_MIGRATIONS", {**schema._MIGRATIONS, **steps})
     journal = Journal(tmp_path, expected["root"])
-    assert version_of(path) == 3
+    assert version_of(path) == next_one + 1
     assert journal.verify()[0] == len(before)
     journal.close()
     with closing(sqlite3.connect(path)) as connection:
@@ -88,13 +89,17 @@ def test_takes_one_numbered_step_after_another(tmp_path: Path, monkeypatch: pyte
 def test_keeps_the_last_whole_step_when_one_breaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, expected = golden(1, tmp_path)
     before = events_of(path)
-    steps = {2: "CREATE TABLE extra (a TEXT);", 3: "CREATE TABLE more (a TEXT); CREATE TABLE more (a TEXT);"}
+    next_one = schema.VERSION + 1
+    steps = {
+        next_one: "CREATE TABLE extra (a TEXT);",
+        next_one + 1: "CREATE TABLE more (a TEXT); CREATE TABLE more (a TEXT);",
+    }
     with monkeypatch.context() as then:
-        then.setattr(schema, "VERSION", 3)
+        then.setattr(schema, "VERSION", next_one + 1)
         then.setattr(schema, "_MIGRATIONS", {**schema._MIGRATIONS, **steps})
         with pytest.raises(StoreError, match="table more already exists"):
             Journal(tmp_path, expected["root"])
-    assert version_of(path) == 2
+    assert version_of(path) == next_one
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT name FROM sqlite_master WHERE name = 'more'").fetchall() == []
     assert events_of(path) == before
@@ -103,8 +108,9 @@ def test_keeps_the_last_whole_step_when_one_breaks(tmp_path: Path, monkeypatch: 
 def test_cannot_rewrite_an_event_in_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, expected = golden(1, tmp_path)
     before = events_of(path)
-    monkeypatch.setattr(schema, "VERSION", 2)
-    monkeypatch.setattr(schema, "_MIGRATIONS", {**schema._MIGRATIONS, 2: "UPDATE event SET hash = 'x';"})
+    next_one = schema.VERSION + 1
+    monkeypatch.setattr(schema, "VERSION", next_one)
+    monkeypatch.setattr(schema, "_MIGRATIONS", {**schema._MIGRATIONS, next_one: "UPDATE event SET hash = 'x';"})
     with pytest.raises(StoreError, match="append-only"):
         Journal(tmp_path, expected["root"])
     assert events_of(path) == before
