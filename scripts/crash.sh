@@ -18,21 +18,21 @@ PYTHON
 }
 
 command="make crash SEED=$seed PAIRS=$pairs KILLS=$kills"
-sweep() { # name kind random options…
-  local name=$1 kind=$2 random=$3
-  shift 3
+halves() { # name where kind random program options…: two processes share the cases; a wrong case ends it all
+  local name=$1 where=$2 kind=$3 random=$4 program=$5
+  shift 5
   for share in 0 1; do
-    python tests/crash/crash_sweep.py --seed "$seed" --share "$share/2" "$@" >"$results/.$name.$share" &
+    python "tests/crash/$program" --seed "$seed" --share "$share/2" "$@" >"$results/.$name.$share" &
   done
   wait -n && wait -n
-  { head_line fake "$kind" "$random" "$command"; cat "$results/.$name.0" "$results/.$name.1"; } >"$results/$name.jsonl"
+  { head_line "$where" "$kind" "$random" "$command"; cat "$results/.$name.0" "$results/.$name.1"; } >"$results/$name.jsonl"
   rm "$results/.$name.0" "$results/.$name.1"
 }
 
-sweep 1-fake-every-point "every point of every scenario" no
-sweep 2-fake-pairs "a second kill during the follow-up" yes --pairs "$pairs" --only-pairs
+halves 1-fake-every-point fake "every point of every scenario" no crash_sweep.py
+halves 2-fake-pairs fake "a second kill during the follow-up" yes crash_sweep.py --pairs "$pairs" --only-pairs
 python3 scripts/engine.py start
 if [ -n "$(python3 scripts/engine.py env)" ]; then eval "$(python3 scripts/engine.py env)"; fi
-{ head_line engine "points drawn by the seed" yes "$command"; python tests/crash/crash_engine.py --kills "$kills" --seed "$seed"; } >"$results/3-engine.jsonl"
+halves 3-engine engine "points drawn by the seed" yes crash_engine.py --kills "$kills"
 python tests/crash/crash_table.py "$results" >docs/crash-matrix.md
 tail -n +1 docs/crash-matrix.md | grep -E 'kills,' 
