@@ -13,7 +13,7 @@ from dataclasses import asdict
 from typing import Any
 from unittest import mock
 
-from bottle_fsm.backend.docker import backend, drift, work
+from bottle_fsm.backend.docker import backend, drift, joining, work
 from bottle_fsm.backend.docker.observe import observe
 from bottle_fsm.model import Event, Json, Launch, Observed
 from bottle_fsm.runner import session
@@ -56,13 +56,12 @@ class Forgetful(Journal):
         return self._bottles.get(bottle)
 
     def acted(self, bottle: str) -> set[tuple[str, int]]:
-        """Return nothing."""
-        del bottle
-        return set()
+        """Return the one owner there is."""
+        return {(self._bottles[bottle].launch, 1)}
 
 
-def _from_memory(_engine: Any, launch: Launch) -> Observed:
-    return Observed(launch.recorded)
+def _from_memory(_engine: Any, launch: Launch, kind: str = "") -> Observed:
+    return Observed(tuple(r for r in launch.recorded if kind in {"", r.kind}))
 
 
 @contextmanager
@@ -71,6 +70,8 @@ def bare() -> Iterator[None]:
     with ExitStack() as stack:
         for module in (backend, drift, work):
             stack.enter_context(mock.patch.object(module, "observe", _from_memory))
+        for module in (backend, joining):
+            stack.enter_context(mock.patch.object(module, "check_members", return_value=None))
         stack.enter_context(mock.patch.object(session, "BottleLock", mock.MagicMock()))
         yield
 

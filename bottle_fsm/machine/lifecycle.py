@@ -70,10 +70,11 @@ class Lifecycle:
             DefinitionError: there is no such transition from here; nothing happened.
             Exception: whatever a hook raised; the state has not moved.
         """
+        event = self._machine.events.get(trigger)
+        if event is None:
+            raise DefinitionError(f"no transition is triggered by {trigger!r}", place=self._definition.name)
         try:
-            self._machine.events[trigger].trigger(self._model)
-        except KeyError as error:
-            raise DefinitionError(f"no transition is triggered by {trigger!r}", place=self._definition.name) from error
+            event.trigger(self._model)
         except MachineError as error:
             raise DefinitionError(
                 f"{trigger!r} does not lead out of {self.state!r}", place=self._definition.name

@@ -77,6 +77,21 @@ def test_stays_in_the_source_state_when_a_hook_raises(where: str) -> None:
     assert hooks.seen[-1][0] == where
 
 
+def test_does_not_take_a_fault_in_a_hook_for_a_missing_transition() -> None:
+    class Faulty(Recorder):
+        def intent(self, transition: Transition, source: str) -> None:
+            pass
+
+        def perform(self, transition: Transition, source: str) -> None:
+            raise KeyError("a fault of ours")
+
+    lifecycle = Lifecycle(DEFINITION, Faulty(), state="declared")
+    with pytest.raises(KeyError, match="a fault of ours"):
+        lifecycle.fire("validate")
+    with pytest.raises(DefinitionError, match="no transition is triggered by 'jump'"):
+        lifecycle.fire("jump")
+
+
 def test_has_no_trigger_that_jumps_to_a_state() -> None:
     lifecycle, _ = machine("planned")
     with pytest.raises(DefinitionError, match="no transition is triggered by 'to_provisioned'"):

@@ -200,7 +200,8 @@ class DockerBackend(BottleBackend):
     # -- helpers -----------------------------------------------------------------------------------------------------
 
     def _bottle(self, launch: Launch) -> DockerBottle:
-        found = [r for r in self.observe(launch).of_role(naming.ROLE_AGENT) if r.launch == launch.launch]
+        agents = observe(self.engine, launch, "container").of_role(naming.ROLE_AGENT)
+        found = [r for r in agents if r.launch == launch.launch]
         running = [r for r in found if r.state == "running"]
         if not running:
             state = found[0].state if found else "not there"

@@ -89,7 +89,7 @@ class Container(ABC):
 
     def found(self, work: Work) -> Resource:
         """Return the container as it is now."""
-        found = [r for r in work.look().of_role(self.ROLE) if r.launch == work.launch.launch]
+        found = [r for r in work.look("container").of_role(self.ROLE) if r.launch == work.launch.launch]
         if not found:
             raise DriftError("is gone", place=self.plan(work).name)
         return found[0]

@@ -59,7 +59,7 @@ def _remade(work: Work, plan: ContainerPlan, known: str) -> bool:
     facts = work.steps.facts
     if FACT_TRUSTED in facts or _digest_fact(plan.role) in facts:
         return False  # proved; or a registry's digest was recorded, which counts whatever the tag is
-    if any(found.state == "running" for found in work.look().of_role(plan.role)):
+    if any(found.state == "running" for found in work.look("container").of_role(plan.role)):
         return False
     return image_id(work.engine, plan.image) not in {None, known}
 

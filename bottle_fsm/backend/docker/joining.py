@@ -79,10 +79,11 @@ def check_networks(work: Work, plan: ContainerPlan, container_id: str) -> None:
 
 def _compare(work: Work, plan: ContainerPlan, container_id: str) -> None:
     joined = _joined(work, plan, container_id)
-    if set(joined) != set(_wanted(work, plan)):
+    observed = work.look()
+    if set(joined) != set(network_ids(work, plan.networks, observed).values()):
         names = ", ".join(sorted(joined.values()))
         raise DriftError(f"is on other networks than planned: {names}", place=plan.name)
-    check_members(work, plan.networks)
+    check_members(work, plan.networks, observed)
 
 
 def _joined(work: Work, plan: ContainerPlan, container_id: str) -> dict[str, str]:

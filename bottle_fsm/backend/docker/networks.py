@@ -65,13 +65,15 @@ def existing_id(engine: Engine, name: str) -> str:
     return str(found[0]["Id"])
 
 
-def network_ids(work: Work, roles: Iterable[str]) -> dict[str, str]:
+def network_ids(work: Work, roles: Iterable[str], observed: Observed | None = None) -> dict[str, str]:
     """Return role → id of the networks made for this launch: of two of one name, the recorded one.
+
+    `observed` is a look of a moment ago; without one, this looks itself.
 
     Raises:
         DriftError: one is gone.
     """
-    observed = work.look()
+    observed = work.look("network") if observed is None else observed
     return {role: _network_id(work, observed, role) for role in roles}
 
 
@@ -86,13 +88,13 @@ def _network_id(work: Work, observed: Observed, role: str) -> str:
     return chosen.id
 
 
-def check_members(work: Work, roles: Iterable[str]) -> None:
-    """See that internal networks lead nowhere and that nobody else is on them.
+def check_members(work: Work, roles: Iterable[str], observed: Observed | None = None) -> None:
+    """See that internal networks lead nowhere and that nobody else is on them; `observed` as for `network_ids`.
 
     Raises:
         DriftError: see above.
     """
-    observed = work.look()
+    observed = work.look() if observed is None else observed
     for role in roles:
         if role in MEMBERS:
             _check_members(work, observed, role)
@@ -141,7 +143,7 @@ def _ensure(work: Work, network: NetworkPlan) -> None:
 
 def _empty(work: Work, network: Resource) -> None:
     """Stop our containers on a network that has to go, and take them off it; they join its successor when started."""
-    ours = {r.id: r for r in work.look().ours if r.kind == "container"}
+    ours = {r.id: r for r in work.look("container").ours}
     for member in sorted(set(network.detail["members"]) & set(ours)):
         found = ours[member]
         cause = f"{network.name} has to be made again"

@@ -19,17 +19,17 @@ NETWORKS: Final = (naming.ROLE_NET_INSIDE, naming.ROLE_NET_BETWEEN, naming.ROLE_
 _RUNNING: Final = {"running", "restarting"}
 
 
-def observe(engine: Engine, launch: Launch) -> Observed:
-    """Look once.
+def observe(engine: Engine, launch: Launch, kind: str = "") -> Observed:
+    """Look once; at objects of one kind only, if one is given: each kind costs the engine several questions.
 
     Raises:
         DecisionNeededError: an object carries a newer epoch than this launch: the journal is older than the world.
     """
     with engine.guarded("look at the engine") as api:
-        containers = _containers(api, launch)
-        ids = {item["Id"] for item in containers}
-        networks = _networks(api, launch)
-        volumes = _volumes(api, launch)
+        containers = _containers(api, launch) if kind in {"", "container"} else []
+        networks = _networks(api, launch) if kind in {"", "network"} else []
+        volumes = _volumes(api, launch) if kind in {"", "volume"} else []
+    ids = {item["Id"] for item in containers} | {r.id for r in launch.recorded if r.kind == "container"}
     found = [
         *(_container(item, launch) for item in sorted(containers, key=_created)),
         *(_network(item, launch, ids) for item in sorted(networks, key=_created)),
@@ -71,13 +71,10 @@ def _containers(api: Any, launch: Launch) -> list[dict[str, Any]]:
 
 
 def _networks(api: Any, launch: Launch) -> list[dict[str, Any]]:
-    listed = {item["Id"]: item for item in api.networks(filters=_by_label(launch))}
-    names = {naming.object_name(role, launch.slug) for role in NETWORKS}
-    listed |= {item["Id"]: item for item in api.networks(filters={"name": sorted(names)}) if item["Name"] in names}
     found = []
-    for object_id, item in listed.items():
-        if _wanted(item.get("Labels"), item["Name"], object_id, launch, NETWORKS):
-            found += _inspected(api.inspect_network, object_id)
+    for item in api.networks():  # an engine has a few dozen at most: one question instead of two
+        if _wanted(item.get("Labels"), item["Name"], item["Id"], launch, NETWORKS):
+            found += _inspected(api.inspect_network, item["Id"])
     return found
 
 

@@ -38,9 +38,9 @@ class Ground:
         """Return the launch with the facts and objects recorded until now."""
         return replace(self.launch, facts=dict(self.steps.facts), recorded=tuple(self.steps.resources()))
 
-    def look(self) -> Observed:
-        """Observe."""
-        return observe(self.engine, self.live())
+    def look(self, kind: str = "") -> Observed:
+        """Observe; objects of one kind only, if one is given."""
+        return observe(self.engine, self.live(), kind)
 
     def remove_role(self, role: str) -> None:
         """Remove every object of a role, and record those that went by themselves.
@@ -117,8 +117,9 @@ class Work(Ground):
         Raises:
             NameTakenError: the name is not ours.
         """
+        kind = self.plan.object(role).kind
         for look in range(_LOOKS):
-            operations = [o for o in diff(self.plan, self.look(), self.live()) if o.role == role]
+            operations = [o for o in diff(self.plan, self.look(kind), self.live()) if o.role == role]
             refused = next((o for o in operations if o.action == "refuse"), None)
             if refused is None:
                 break
