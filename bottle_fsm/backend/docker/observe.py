@@ -51,7 +51,9 @@ def _wanted(labels: Mapping[str, str] | None, name: str, object_id: str, launch:
     """Say whether an object is this launch's, recorded, or stands under a name that this launch wants."""
     names = {naming.object_name(role, launch.slug) for role in roles}
     recorded = {resource.id for resource in launch.recorded}
-    return name in names or object_id in recorded or (labels or {}).get(naming.LABEL_LAUNCH) == launch.launch
+    theirs = labels or {}
+    labelled = (theirs.get(naming.LABEL_ROOT), theirs.get(naming.LABEL_LAUNCH)) == (launch.root, launch.launch)
+    return labelled or name in names or object_id in recorded
 
 
 def _containers(api: Any, launch: Launch) -> list[dict[str, Any]]:
