@@ -31,6 +31,8 @@ MANIFEST: Final = f"{CONFIG_DIR}/{MANIFEST_NAME}"
 INTERCEPTOR_SECRETS: Final = f"{RUN_DIR}/interceptor-secrets.json"
 CA_DIR: Final = f"{STATE_DIR}/ca"
 CA_CERT: Final = f"{STATE_DIR}/ca.crt"
+GUARD_SOCKET: Final = "proxy.sock"
+SCAN_SOCKET: Final = "scan.sock"
 SECRET_PATHS: Final = frozenset({GUARD_TOKENS, pipelock.CONFIG_PATH})
 """Files that hold a token of the launch: mode 0400, owned by the user that the guard runs as."""
 
@@ -51,7 +53,8 @@ def guard_health_argv(engine: Engine, *, listen: str) -> tuple[str, ...]:
     """Return the command of the guard's health check: exit code 0 when it is well."""
     if engine == "pipelock":
         return pipelock.health_argv(listen)
-    return (*_PYTHON, "bottle_fsm.egress.healthcheck", f"http://{listen}:{GUARD_PORT}/health")
+    url = f"unix:{listen}/{GUARD_SOCKET}" if listen.startswith("/") else f"http://{listen}:{GUARD_PORT}/health"
+    return (*_PYTHON, "bottle_fsm.egress.healthcheck", url)
 
 
 def guard_files(
@@ -62,7 +65,8 @@ def guard_files(
     Args:
         engine: which guard.
         policy: the reach of the launch.
-        listen: the guard's own address on the between network; it listens nowhere else.
+        listen: the guard's own address on the between network, or the directory (`/…`) in which it makes its two
+            Unix sockets; it listens nowhere else.
         scan_token: what the interceptor shows to the scan API.
         proxy_token: what the interceptor shows to the built-in guard's CONNECT; pipelock knows none.
     """
@@ -71,8 +75,8 @@ def guard_files(
         return {pipelock.CONFIG_PATH: text.encode()}
     config = {
         "version": 1,
-        "proxy": {"host": listen, "port": GUARD_PORT},
-        "scan": {"host": listen, "port": SCAN_PORT},
+        "proxy": _guard_listens(listen, GUARD_PORT, GUARD_SOCKET),
+        "scan": _guard_listens(listen, SCAN_PORT, SCAN_SOCKET),
         "policy_file": POLICY,
         "policy_sha256": policy.digest(),
         "tokens_file": GUARD_TOKENS,
@@ -83,6 +87,10 @@ def guard_files(
         GUARD_TOKENS: interceptor_secrets(scan_token, proxy_token),
         GUARD_CONFIG: _json(config),
     }
+
+
+def _guard_listens(listen: str, port: int, name: str) -> dict[str, Any]:
+    return {"path": f"{listen}/{name}"} if listen.startswith("/") else {"host": listen, "port": port}
 
 
 def interceptor_files(

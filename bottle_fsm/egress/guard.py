@@ -11,6 +11,7 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +21,18 @@ from bottle_fsm.egress.guard_scan import Limits, ScanApi
 from bottle_fsm.egress.jsonlines import JsonLines
 from bottle_fsm.egress.policy import EgressPolicy
 from bottle_fsm.egress.sealed import SealedFiles, SealError
-from bottle_fsm.egress.settings import Address, SettingsError, Tokens, address_of, expect_keys, number_of, text_of
+from bottle_fsm.egress.settings import (
+    Address,
+    SettingsError,
+    SocketPath,
+    Tokens,
+    expect_keys,
+    listener_of,
+    number_of,
+    text_of,
+)
 
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 _LIMITS = ("requests_per_minute", "burst", "max_body_bytes")
 
 
@@ -29,8 +40,8 @@ _LIMITS = ("requests_per_minute", "burst", "max_body_bytes")
 class GuardSettings:
     """What the guard was given: where to listen, the policy, its tokens and limits."""
 
-    proxy: Address
-    scan: Address
+    proxy: Address | SocketPath
+    scan: Address | SocketPath
     policy: EgressPolicy
     tokens: Tokens
     limits: Limits
@@ -55,8 +66,8 @@ def load(config: Path) -> GuardSettings:
     if policy.digest() != value["policy_sha256"]:
         raise SettingsError("policy_sha256: differs from the policy's digest")
     return GuardSettings(
-        proxy=address_of(value["proxy"], "proxy"),
-        scan=address_of(value["scan"], "scan"),
+        proxy=listener_of(value["proxy"], "proxy"),
+        scan=listener_of(value["scan"], "scan"),
         policy=policy,
         tokens=Tokens.of(files.read_object(text_of(value, "tokens_file"))),
         limits=Limits(**{name: number_of(value["limits"], name, low=1, high=1 << 30) for name in _LIMITS}),
@@ -71,15 +82,21 @@ async def serve(settings: GuardSettings, log: JsonLines) -> None:
         loop.add_signal_handler(signum, stop.set)
     proxy = ConnectProxy(settings.policy, settings.tokens, log)
     scan = ScanApi(settings.policy, settings.tokens, log, limits=settings.limits)
-    servers = [
-        await asyncio.start_server(proxy.serve, settings.proxy.host, settings.proxy.port, limit=wire.MAX_HEAD),
-        await asyncio.start_server(scan.serve, settings.scan.host, settings.scan.port, limit=wire.MAX_HEAD),
-    ]
+    servers = [await _listen(proxy.serve, settings.proxy), await _listen(scan.serve, settings.scan)]
     log.write("startup", policy=settings.policy.digest(), launch=settings.policy.launch)
     await stop.wait()
     for server in servers:
         server.close()
     log.write("shutdown")
+
+
+async def _listen(serve: Serve, where: Address | SocketPath) -> asyncio.Server:
+    if isinstance(where, Address):
+        return await asyncio.start_server(serve, where.host, where.port, limit=wire.MAX_HEAD)
+    server = await asyncio.start_unix_server(serve, where.path, limit=wire.MAX_HEAD)  # takes a stale socket's place
+    # The interceptor is another user; the directory is bound into its sandbox and into no other.
+    os.chmod(where.path, 0o666)  # noqa: PTH101, S103 - see above; once, at the start
+    return server
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""Asks a sidecar for its health: `python -m bottle_fsm.egress.healthcheck URL`.
+"""Asks a sidecar for its health: `python -m bottle_fsm.egress.healthcheck URL`; `unix:PATH` names a Unix socket.
 
 Prints the answer, and exits 0 only when its status is `ok` or `healthy`. It serves the container's health check and the
 launcher's exec; the answer is printed in either case, so that the launcher can read the CA's fingerprint early.
@@ -8,12 +8,26 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import sys
 from typing import Final
 from urllib.parse import urlsplit
 
 TIMEOUT: Final = 4.0
 MAX_ANSWER: Final = 64 * 1024
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=TIMEOUT)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(TIMEOUT)
+        self.sock.connect(self._path)
 
 
 def ask(url: str) -> dict[str, object]:
@@ -24,11 +38,14 @@ def ask(url: str) -> dict[str, object]:
         ValueError: the URL or the answer makes no sense.
     """
     parts = urlsplit(url)
-    if parts.scheme != "http" or not parts.hostname:
-        raise ValueError("a health URL is http://ADDRESS:PORT/health")
-    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=TIMEOUT)
+    if parts.scheme == "unix":
+        connection: http.client.HTTPConnection = _UnixConnection(parts.path)
+    elif parts.scheme == "http" and parts.hostname:
+        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=TIMEOUT)
+    else:
+        raise ValueError("a health URL is http://ADDRESS:PORT/health or unix:PATH")
     try:
-        connection.request("GET", parts.path)
+        connection.request("GET", "/health" if parts.scheme == "unix" else parts.path)
         response = connection.getresponse()
         value = json.loads(response.read(MAX_ANSWER))
     except http.client.HTTPException as error:

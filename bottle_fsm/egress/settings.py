@@ -25,6 +25,13 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True)
+class SocketPath:
+    """A Unix socket to listen on: who may connect is decided by the directory that it stands in."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class Tokens:
     """The two tokens of one launch: for the guard's scan API, and for its CONNECT."""
 
@@ -99,3 +106,18 @@ def address_of(value: Any, place: str) -> Address:
         raise SettingsError(
             f"{place}: an IP address (no name, so that no resolver decides) and a port are wanted"
         ) from None
+
+
+def listener_of(value: Any, place: str) -> Address | SocketPath:
+    """Return where to listen: an address as in `address_of`, or `{"path": ABSOLUTE}` for a Unix socket.
+
+    Raises:
+        SettingsError: it is neither.
+    """
+    if not isinstance(value, dict) or "path" not in value:
+        return address_of(value, place)
+    expect_keys(value, {"path"}, place)
+    path = text_of(value, "path")
+    if not path.startswith("/"):
+        raise SettingsError(f"{place}: an absolute path is wanted")
+    return SocketPath(path)

@@ -20,7 +20,9 @@ from egress_proc.egress_sidecars import (
     SCAN_TOKEN,
     Stack,
     placed,
+    python_argv,
     run_to_end,
+    start,
     wait_for,
     write_sealed,
 )
@@ -173,3 +175,25 @@ def test_tells_no_token_in_any_output(stack: Stack) -> None:
         assert PROXY_TOKEN.reveal() not in text
         argv = " ".join(process.popen.args) if isinstance(process.popen.args, list) else ""
         assert SCAN_TOKEN.reveal() not in argv
+
+
+def test_guard_answers_on_its_unix_sockets_even_after_one_that_was_killed(fresh: Stack, tmp_path: Path) -> None:
+    doors = tmp_path / "doors"
+    doors.mkdir()
+    content = files.guard_files(
+        "builtin", fresh.policy, listen=str(doors), scan_token=SCAN_TOKEN, proxy_token=PROXY_TOKEN
+    )
+    write_sealed(placed(content, tmp_path, fresh.host), tmp_path)
+    argv = [*python_argv("bottle_fsm.egress.guard"), "--config", str(tmp_path / "etc/guard.json")]
+    for attempt in ("first", "after a kill"):
+        process = start(argv, tmp_path, "guard")
+        try:
+            wait_for(lambda: _healthy(doors), what=attempt)
+            assert stat.S_IMODE((doors / "proxy.sock").stat().st_mode) == 0o666
+        finally:
+            process.stop(signal.SIGTERM if attempt == "after a kill" else signal.SIGKILL)
+    assert run_to_end("bottle_fsm.egress.healthcheck", f"unix:{doors}/proxy.sock").returncode == 1
+
+
+def _healthy(doors: Path) -> bool:
+    return run_to_end("bottle_fsm.egress.healthcheck", f"unix:{doors}/proxy.sock").returncode == 0

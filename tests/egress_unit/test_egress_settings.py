@@ -12,7 +12,7 @@ import pytest
 from bottle_fsm.egress import files, guard, interceptor_settings
 from bottle_fsm.egress.policy import compile_policy
 from bottle_fsm.egress.sealed import SealError, manifest_bytes
-from bottle_fsm.egress.settings import Address, SettingsError
+from bottle_fsm.egress.settings import Address, SettingsError, SocketPath, listener_of
 from bottle_fsm.secret import Secret
 
 Change = Callable[[dict[str, bytes]], None]
@@ -160,3 +160,16 @@ def test_takes_the_guards_address_from_the_environment(
         return
     with pytest.raises(SettingsError, match="BOTTLE_FSM_GUARD_URL"):
         load("interceptor", tmp_path, content)
+
+
+def test_lets_the_guard_listen_on_unix_sockets_in_a_directory(tmp_path: Path) -> None:
+    content = files.guard_files("builtin", POLICY, listen="/run/guard", scan_token=SCAN, proxy_token=PROXY)
+    found = load("guard", tmp_path, content)
+    assert (found.proxy, found.scan) == (SocketPath("/run/guard/proxy.sock"), SocketPath("/run/guard/scan.sock"))
+    assert files.guard_health_argv("builtin", listen="/run/guard")[-1] == "unix:/run/guard/proxy.sock"
+
+
+@pytest.mark.parametrize("where", [{"path": "relative.sock"}, {"path": ""}, {"path": "/a", "port": 1}, "/a"])
+def test_refuses_a_place_to_listen_that_is_neither_address_nor_socket(where: object) -> None:
+    with pytest.raises(SettingsError, match="proxy"):
+        listener_of(where, "proxy")
