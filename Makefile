@@ -44,6 +44,10 @@ KILLS ?= 100
 crash: $(VENV)/.ready ## the whole crash proof (about 45 minutes): kill everywhere, follow up, write docs/crash-matrix.md
 	@scripts/crash.sh $(SEED) $(PAIRS) $(KILLS)
 
+.PHONY: bench
+bench: $(VENV)/.ready engine ## all benchmarks (about 12 minutes); writes docs/benchmarks.md
+	@scripts/bench.sh
+
 .PHONY: clean
 clean: ## stop our own engine and remove everything that was built here
 	@$(PYTHON) scripts/engine.py stop

@@ -10,6 +10,7 @@ started=$(python3 scripts/engine.py status >/dev/null 2>&1 && echo no || echo ye
 finish() { [ "$started" = no ] || python3 scripts/engine.py stop --keep-data >/dev/null; }
 trap finish EXIT
 python3 scripts/engine.py start
-coverage run -m pytest -n 2 --dist loadfile --durations 25 "$@"
+# Most of the time a test waits for the engine: two workers a core, the slow files first (tests/conftest.py).
+coverage run -m pytest -n $((2 * $(nproc))) --dist loadfile --no-loadscope-reorder --durations 25 "$@"
 coverage combine --quiet
 coverage report

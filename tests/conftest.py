@@ -2,4 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+import pytest
+
 pytest_plugins = ["crash_place", "engine_fixtures", "runner_bench"]
+
+SLOW_FIRST: Final = ("engine", "contract", "e2e", "crash", "provision", "docker_backend")
+"""Directories whose files take longest: begun first, they do not keep one worker busy when the others are done."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with what takes longest; within a file nothing moves."""
+    tests = config.rootpath / "tests"
+
+    def rank(item: pytest.Item) -> int:
+        directory = item.path.relative_to(tests).parts[0] if item.path.is_relative_to(tests) else ""
+        return SLOW_FIRST.index(directory) if directory in SLOW_FIRST else len(SLOW_FIRST)
+
+    items.sort(key=rank)
