@@ -21,18 +21,21 @@ command="make crash SEED=$seed PAIRS=$pairs KILLS=$kills"
 halves() { # name where kind random program options…: two processes share the cases; a wrong case ends it all
   local name=$1 where=$2 kind=$3 random=$4 program=$5
   shift 5
-  for share in 0 1; do
-    python "tests/crash/$program" --seed "$seed" --share "$share/2" "$@" >"$results/.$name.$share" &
-  done
-  wait -n && wait -n
+  local first second
+  python "tests/crash/$program" --seed "$seed" --share 0/2 "$@" >"$results/.$name.0" & first=$!
+  python "tests/crash/$program" --seed "$seed" --share 1/2 "$@" >"$results/.$name.1" & second=$!
+  wait "$first" || wrong=1
+  wait "$second" || wrong=1
   { head_line "$where" "$kind" "$random" "$command"; cat "$results/.$name.0" "$results/.$name.1"; } >"$results/$name.jsonl"
   rm "$results/.$name.0" "$results/.$name.1"
 }
 
+wrong=0
 halves 1-fake-every-point fake "every point of every scenario" no crash_sweep.py
 halves 2-fake-pairs fake "a second kill during the follow-up" yes crash_sweep.py --pairs "$pairs" --only-pairs
 python3 scripts/engine.py start
 if [ -n "$(python3 scripts/engine.py env)" ]; then eval "$(python3 scripts/engine.py env)"; fi
 halves 3-engine engine "points drawn by the seed" yes crash_engine.py --kills "$kills"
 python tests/crash/crash_table.py "$results" >docs/crash-matrix.md
-tail -n +1 docs/crash-matrix.md | grep -E 'kills,' 
+grep -E 'kills,' docs/crash-matrix.md
+exit "$wrong"

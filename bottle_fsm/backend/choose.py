@@ -9,7 +9,7 @@ from bottle_fsm.backend.base import BottleBackend
 from bottle_fsm.errors import BottleError, EngineUnavailableError, UsageError
 from bottle_fsm.model import Host, Json
 
-NAMES: Final = ("docker", "fake")
+NAMES: Final = ("docker", "local", "fake")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,10 @@ def make_backend(name: str, host: Host, endpoint: Json) -> BottleBackend:
         from bottle_fsm.backend.fake.backend import FakeBackend  # noqa: PLC0415 - start-up budget
 
         return FakeBackend(host)
+    if name == "local":
+        from bottle_fsm.backend.local.backend import LocalBackend  # noqa: PLC0415 - start-up budget
+
+        return LocalBackend(host)
     if name == "docker":
         from bottle_fsm.backend.docker.backend import DockerBackend  # noqa: PLC0415 - start-up budget
 

@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-BACKENDS: Final = ("auto", "docker", "fake")
+BACKENDS: Final = ("auto", "docker", "local", "fake")
 
 manifest_argument = click.argument("manifest", type=click.Path(path_type=Path), metavar="MANIFEST")
 bottles_argument = click.argument("bottles", nargs=-1, metavar="[BOTTLE]...")

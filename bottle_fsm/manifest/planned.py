@@ -14,14 +14,10 @@ from bottle_fsm.manifest.model import Rule
 from bottle_fsm.yamlfile import Document, KeyPath
 
 PLANNED_RULE_KEYS: Final = ("methods", "paths", "scan", "bypass_tls", "inject", "credentials", "websocket")
-PLANNED_BACKENDS: Final = ("local",)
 
 
 def planned_problems(document: Document) -> Iterator[tuple[KeyPath, Problem]]:
     """Yield a problem for each use of a planned key; a value that equals the key's default is no use."""
-    backend = document.value.get("backend")
-    if backend in PLANNED_BACKENDS:
-        yield _refuse(document, ("backend",), f"the backend `{backend}` is planned, but not in this release")
     for path, rule in _rules(document.value):
         for key in PLANNED_RULE_KEYS:
             if key in rule and rule[key] != Rule.model_fields[key].default:

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from bottle_fsm.manifest.model import EnvValue, Manifest, Rule
-from bottle_fsm.manifest.planned import PLANNED_BACKENDS, PLANNED_RULE_KEYS
+from bottle_fsm.manifest.planned import PLANNED_RULE_KEYS
 from bottle_fsm.manifest.shape import bare, is_model
 from bottle_fsm.model import Json
 
@@ -90,8 +90,6 @@ def _section(where: str, model: type[BaseModel]) -> str:
 def _row(model: type[BaseModel], name: str, field: FieldInfo) -> str:
     planned = _PLANNED if model is Rule and name in PLANNED_RULE_KEYS else ""
     meaning = f"{planned}{field.description}{_bounds(field)}"
-    if model is Manifest and name == "backend":
-        meaning += f" ({', '.join(f'`{backend}`' for backend in PLANNED_BACKENDS)}: planned)"
     return f"| `{field.alias or name}` | {_kind(field.annotation)} | {_default(model, name, field)} | {meaning} |"
 
 

@@ -77,7 +77,7 @@ def test_shows_help_and_fails_when_nothing_is_asked(shell: Shell) -> None:
         (["status", "--frob"], "error: No such option '--frob'. Try `bottle-fsm status --help`.\n"),
         (["--frob"], "error: No such option '--frob'. Try `bottle-fsm --help`.\n"),
         (["apply"], "error: Missing argument 'MANIFEST'. Try `bottle-fsm apply --help`.\n"),
-        (["apply", "x", "--backend", "k8s"], "'k8s' is not one of 'auto', 'docker', 'fake'."),
+        (["apply", "x", "--backend", "k8s"], "'k8s' is not one of 'auto', 'docker', 'local', 'fake'."),
         (["resume"], "error: BOTTLE: no bottle is named. Name one or more, or give --all;"),
         (["destroy", "--all", "x"], "error: BOTTLE: name bottles or give --all, not both."),
         (["audit", "--kind", "frob"], "'frob' is not one of "),

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bottle_fsm.backend import pypi
 from bottle_fsm.backend.docker import artefacts
 from bottle_fsm.backend.docker.artefacts import fetch_npm, install_python
 from bottle_fsm.backend.docker.context import ContextWriter, digest_of, files_below
@@ -143,7 +144,7 @@ def test_reads_pips_configuration_file(server: TinyServer, index: Path, tmp_path
     config.write_text(
         f"[global]\nindex-url = http://{server.address}/simple\nextra-index-url =\n  http://127.0.0.1:1/x\n"
     )
-    assert artefacts._uv_environment(settings(tmp_path))["UV_INDEX"] == "http://127.0.0.1:1/x"
+    assert pypi.uv_environment(settings(tmp_path))["UV_INDEX"] == "http://127.0.0.1:1/x"
     config.write_text(f"[global]\nindex-url = http://{server.address}/simple\n")
     environ = settings(tmp_path, PIP_CONFIG_FILE="/dev/null")
     install_python(index, tmp_path / "site", arch="amd64", environ=environ)
@@ -154,7 +155,7 @@ def test_keeps_uvs_own_settings_before_pips(tmp_path: Path) -> None:
     environ = settings(
         tmp_path, PIP_INDEX_URL="http://pip", UV_DEFAULT_INDEX="http://uv", PIP_CERT="/pip.pem", VIRTUAL_ENV="/v"
     )
-    handed = artefacts._uv_environment(environ)
+    handed = pypi.uv_environment(environ)
     assert handed["UV_DEFAULT_INDEX"] == "http://uv"
     assert handed["SSL_CERT_FILE"] == "/pip.pem"
     assert "VIRTUAL_ENV" not in handed
@@ -163,7 +164,7 @@ def test_keeps_uvs_own_settings_before_pips(tmp_path: Path) -> None:
 def test_names_a_broken_pip_configuration(tmp_path: Path) -> None:
     (tmp_path / "pip.conf").write_text("no section\n")
     with pytest.raises(BackendError, match="pip's settings cannot be read"):
-        artefacts._uv_environment(settings(tmp_path, PIP_CONFIG_FILE=str(tmp_path / "pip.conf")))
+        pypi.uv_environment(settings(tmp_path, PIP_CONFIG_FILE=str(tmp_path / "pip.conf")))
 
 
 def test_refuses_a_package_with_another_hash(server: TinyServer, index: Path, tmp_path: Path) -> None:
@@ -175,7 +176,7 @@ def test_refuses_a_package_with_another_hash(server: TinyServer, index: Path, tm
 
 
 def test_gives_up_on_a_fetch_that_does_not_end(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(artefacts, "_INSTALL_TIMEOUT", 0.001)
+    monkeypatch.setattr(pypi, "_TIMEOUT", 0.001)
     with pytest.raises(StepTimeoutError, match="uv did not end"):
         install_python(index, tmp_path / "site", arch="amd64", environ=settings(tmp_path))
 

@@ -90,12 +90,6 @@ def test_accepts_defaults_of_keys_that_are_not_enforced_yet(tmp_path: Path) -> N
     assert manifest.bottles["dev"].egress.allow == (Rule(host="a.b"),)
 
 
-def test_refuses_a_backend_that_is_not_there_yet(tmp_path: Path) -> None:
-    message = "the backend `local` is planned, but not in this release"
-    assert message in problems(tmp_path, changed("backend", "local"))[0]
-    assert message in problems(tmp_path, GOOD, backend="local")[0]
-
-
 def test_reports_every_problem_of_a_file_in_the_order_of_its_lines(tmp_path: Path) -> None:
     text = """\
 version: 1

@@ -6,13 +6,10 @@ Not its duty: the images. Everything is pinned with its hash: where it comes fro
 from __future__ import annotations
 
 import base64
-import configparser
 import hashlib
 import json
-import os
 import re
 import ssl
-import subprocess
 import sys
 import tempfile
 import urllib.error
@@ -21,20 +18,13 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
-import uv
-
-from bottle_fsm.errors import BackendError, StepTimeoutError, TransientError
+from bottle_fsm.backend.pypi import run_uv
+from bottle_fsm.errors import BackendError, TransientError
 
 NPM_REGISTRY = "https://registry.npmjs.org"
 PYTHON_VERSION = "3.13"
 _UV_PLATFORM = {"amd64": "x86_64-manylinux_2_40", "arm64": "aarch64-manylinux_2_40"}
 _FETCH_TIMEOUT = 60.0
-_INSTALL_TIMEOUT = 900.0
-_PIP_SETTINGS = {  # pip's variable and option, and what uv calls it
-    ("PIP_INDEX_URL", "index-url"): "UV_DEFAULT_INDEX",
-    ("PIP_EXTRA_INDEX_URL", "extra-index-url"): "UV_INDEX",
-    ("PIP_FIND_LINKS", "find-links"): "UV_FIND_LINKS",
-}
 
 
 def fetch_npm(pins: Path, cache: Path, *, arch: str, environ: Mapping[str, str]) -> dict[str, Path]:
@@ -154,8 +144,7 @@ def install_python(requirements: Path, target: Path, *, arch: str, environ: Mapp
         raise BackendError(
             f"no sidecar image for {arch}", place=str(requirements), hint=f"There are: {', '.join(_UV_PLATFORM)}"
         )
-    command = [
-        _uv(),
+    run_uv(
         *("pip", "install", "--quiet", "--no-config", "--target", str(target), "--python", sys.executable),
         *("--python-version", PYTHON_VERSION, "--python-platform", _UV_PLATFORM[arch], "--only-binary", ":all:"),
         *(
@@ -166,62 +155,7 @@ def install_python(requirements: Path, target: Path, *, arch: str, environ: Mapp
             "--requirements",
             str(requirements),
         ),
-    ]
-    settings = _uv_environment(environ)
-    try:
-        done = subprocess.run(
-            command, env=settings, capture_output=True, text=True, timeout=_INSTALL_TIMEOUT, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise StepTimeoutError(f"uv did not end within {error.timeout:.0f} s", place=str(requirements)) from error
-    if done.returncode != 0:
-        tail = " ".join(done.stderr.split())[-600:]
-        raise BackendError(
-            f"the sidecar's packages cannot be fetched: {tail}",
-            place=str(requirements),
-            hint="Check the network, the proxy variables, or PIP_INDEX_URL for a mirror",
-        )
-
-
-def _uv() -> str:
-    """Return the path of uv, which comes as a dependency of ours."""
-    try:
-        return uv.find_uv_bin()
-    except FileNotFoundError as error:
-        raise BackendError("uv is missing", place="sidecar image", hint="Install it: pip install uv") from error
-
-
-def _uv_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment in which uv, which does not read pip's settings, has them.
-
-    With hashes required, taking the best match over all indexes cannot bring in a stranger's package.
-    """
-    settings = {"UV_PYTHON_DOWNLOADS": "never", "UV_SYSTEM_CERTS": "true", **environ}
-    settings.pop("VIRTUAL_ENV", None)
-    configured = _pip_config(environ)
-    for (variable, option), name in _PIP_SETTINGS.items():
-        value = environ.get(variable) or configured.get(option)
-        if value and name not in settings:
-            settings[name] = ("," if name == "UV_FIND_LINKS" else " ").join(value.split())
-    bundle = environ.get("PIP_CERT") or environ.get("REQUESTS_CA_BUNDLE")
-    if bundle:
-        settings.setdefault("SSL_CERT_FILE", bundle)
-    return settings
-
-
-def _pip_config(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return pip's global options, the user's file over the machine's."""
-    home = Path(environ.get("HOME") or Path.home())
-    base = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
-    files = [
-        Path("/etc/pip.conf"),
-        home / ".pip/pip.conf",
-        base / "pip/pip.conf",
-        Path(environ.get("PIP_CONFIG_FILE") or os.devnull),
-    ]
-    parser = configparser.RawConfigParser(strict=False)
-    try:
-        parser.read([str(path) for path in files if path.is_file()], encoding="utf-8")
-    except configparser.Error as error:
-        raise BackendError(f"pip's settings cannot be read: {error}", hint="Mend the file") from error
-    return dict(parser["global"]) if parser.has_section("global") else {}
+        environ=environ,
+        what="the sidecar's packages",
+        place=str(requirements),
+    )

@@ -13,8 +13,8 @@ from typing import Final
 
 from bottle_fsm import inside
 from bottle_fsm.backend.docker.client import Engine
-from bottle_fsm.backend.docker.stream import STDERR, ExecStream, Pump
-from bottle_fsm.backend.docker.terminal import Terminal
+from bottle_fsm.backend.docker.stream import ExecStream, Pump
+from bottle_fsm.backend.terminal import STDERR, Terminal
 from bottle_fsm.bottle import ExecResult, Owner
 from bottle_fsm.errors import BackendError, TransientError
 from bottle_fsm.failpoints import hit

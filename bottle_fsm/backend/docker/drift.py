@@ -6,7 +6,6 @@ Looks only. Not its duty: objects that are missing; `plan.diff` finds those.
 from __future__ import annotations
 
 import json
-from typing import Final
 
 from bottle_fsm import naming
 from bottle_fsm.backend.docker.archive_files import read_members
@@ -17,23 +16,11 @@ from bottle_fsm.backend.docker.plan import FACT_CA, DockerBottlePlan
 from bottle_fsm.egress import files as egress_files
 from bottle_fsm.errors import BackendError
 from bottle_fsm.model import Launch, Resource
-from bottle_fsm.places import AGENT_ENV_FILE, WORKSPACE
+from bottle_fsm.places import AGENT_ENV_FILE
 from bottle_fsm.plan.build import launch_policy
 from bottle_fsm.provision import ca
-from bottle_fsm.provision.git import MARK
+from bottle_fsm.provision.unsaved import STOPPED, workspace_changes
 from bottle_fsm.transfer import Call
-
-_CHANGES: Final = """
-cd "$1" 2>/dev/null || exit 0
-if [ -e .git ] && command -v git >/dev/null 2>&1; then
-  echo "changed $(git status --porcelain 2>/dev/null | wc -l)"
-  echo "commits $(git log --oneline --branches --not --remotes 2>/dev/null | wc -l)"
-elif [ -e "$2" ]; then
-  echo "changed $(find . -type f -newer "$2" 2>/dev/null | wc -l)"
-else
-  echo "changed $(find . -type f 2>/dev/null | wc -l)"
-fi
-"""
 
 
 def find_drift(engine: Engine, plan: DockerBottlePlan, launch: Launch) -> str:
@@ -58,14 +45,8 @@ def find_drift(engine: Engine, plan: DockerBottlePlan, launch: Launch) -> str:
 def unsaved_work(engine: Engine, agent: Resource) -> str:
     """Say in a few words what the agent changed in its workspace; empty when it changed nothing."""
     if agent.state != "running":
-        return "its workspace cannot be looked at while it is stopped"
-    bottle = DockerBottle(engine, agent.id, name=agent.name)
-    result = bottle.exec(["sh", "-c", _CHANGES, "sh", WORKSPACE, MARK])
-    counts = dict(line.split() for line in result.text.splitlines() if len(line.split()) == 2)  # noqa: PLR2004 - a pair
-    changed, commits = int(counts.get("changed", 0)), int(counts.get("commits", 0))
-    words = [f"{changed} changed files" if changed else "", f"{commits} commits that no remote has" if commits else ""]
-    found = " and ".join(word for word in words if word)
-    return f"its workspace has {found}" if found else ""
+        return STOPPED
+    return workspace_changes(DockerBottle(engine, agent.id, name=agent.name))
 
 
 def _health_drift(engine: Engine, plan: DockerBottlePlan, launch: Launch, interceptor: Resource) -> list[str]:

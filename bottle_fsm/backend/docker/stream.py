@@ -14,13 +14,12 @@ from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 from typing import IO, TYPE_CHECKING, Any, Final
 
+from bottle_fsm.backend.terminal import STDOUT
 from bottle_fsm.failpoints import hit
 
 if TYPE_CHECKING:
     from docker import APIClient
 
-STDOUT: Final = 1
-STDERR: Final = 2
 CHUNK: Final = 1 << 16
 _FRAME: Final = struct.Struct(">BxxxL")
 

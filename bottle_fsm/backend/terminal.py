@@ -1,4 +1,4 @@
-"""Terminal: this process's standard streams joined to an exec's stream; raw mode, window size, exit.
+"""Terminal: this process's standard streams joined to those of a command inside; raw mode, window size, exit.
 
 Not its duty: starting the command and its exit code.
 """
@@ -15,19 +15,35 @@ import termios
 import threading
 import tty as tty_module
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from bottle_fsm.backend.docker.stream import STDERR, ExecStream
-
+STDOUT: Final = 1
+STDERR: Final = 2
 _CHUNK: Final = 1 << 16
 _PASSED_ON: Final = {signal.SIGINT: b"\x03", signal.SIGQUIT: b"\x1c"}
 """With a terminal inside, these are keys; its line discipline makes signals of them again."""
 
 
+class SessionStream(Protocol):
+    """A started command's two directions; reading and writing may happen in different threads."""
+
+    def frames(self) -> Iterator[tuple[int, bytes]]:
+        """Yield (`STDOUT` or `STDERR`, bytes) until the command's outputs are closed."""
+        ...
+
+    def send(self, data: bytes) -> None:
+        """Write all of it to the command's input."""
+        ...
+
+    def end_input(self) -> None:
+        """Close the command's standard input, and keep its output open."""
+        ...
+
+
 class Terminal:
     """Runs one interactive session to its end."""
 
-    def __init__(self, stream: ExecStream, *, tty: bool, resize: Callable[[int, int], None]) -> None:
+    def __init__(self, stream: SessionStream, *, tty: bool, resize: Callable[[int, int], None]) -> None:
         self._stream = stream
         self._tty = tty
         self._resize = resize

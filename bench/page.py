@@ -1,0 +1,121 @@
+"""From raw results to docs/benchmarks.md: `page.py` writes the page; a test makes it again and compares."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from figures import RESULTS
+
+PAGE: Final = RESULTS.parent / "benchmarks.md"
+_HEAD: Final = """\
+# Benchmarks
+
+Ratios within one run, against a floor or a peer that is stated with each. This page is made from the raw results in
+`docs/bench-results/` by `bench/page.py`; `make bench` measures everything anew.
+"""
+
+
+def page(folder: Path = RESULTS) -> str:
+    """Return the whole page."""
+    parts = [_HEAD]
+    for name, section in _SECTIONS.items():
+        path = folder / f"{name}.json"
+        if path.exists():
+            found = json.loads(path.read_text())
+            parts.append(section(found) + _conditions(found["conditions"]))
+    return "\n".join(parts)
+
+
+def _conditions(found: dict[str, str]) -> str:
+    return f"\nConditions: {', '.join(f'{name} {value}' for name, value in found.items())}.\n"
+
+
+def _durable_step(found: dict[str, Any]) -> str:
+    step, floor = found["durable step"], found["four commits"]
+    return f"""\
+## One durable step
+
+Intent, an effect that does nothing, done: two fsync'd commits with hash chain, epoch check and record, against four
+bare SQLite commits of one row of the same length ({found["event bytes"]} bytes) on the same disk; {found["steps"]} of
+each in alternating blocks. Limit: {found["limit"]:.2f}. `bench/durable_step.py`
+
+| | median | range |
+|---|---|---|
+| durable step | {step["median ms"]} ms | {step["range"]} |
+| four commits | {floor["median ms"]} ms | {floor["range"]} |
+| **ratio** | **{found["ratio"]}** | |
+"""
+
+
+def _launch_overhead(found: dict[str, Any]) -> str:
+    inside = ", ".join(f"{name} {value} ms" for name, value in found["inside, ms"].items())
+    return f"""\
+## What durability costs a launch
+
+{found["runs"]} launches on a real Docker engine against as many by a peer that makes the same engine calls without
+journal, lock and looks at the world; both alternate. *Share* is the time measured inside journal, lock and looks of
+the durable launch. Limit of the share: {found["limit"]:.0%}. `bench/launch_overhead.py`
+
+| | |
+|---|---|
+| durable launch | {found["durable launch s"]} s |
+| launch by the peer | {found["bare launch s"]} s |
+| inside | {inside} |
+| **share** | **{found["share"]:.1%}** |
+| **ratio** | **{found["ratio"]}** |
+"""
+
+
+def _resume_time(found: dict[str, Any]) -> str:
+    rows = "\n".join(
+        f"| `{r['state']}` | {r['killed']} | {r['wall']} s | {r['start-up']} s | {r['settle']} s | {r['rest']} s "
+        f"| {r['remaining']} s | {r['allowed']} s |"
+        for r in found["rows"]
+    )
+    return f"""\
+## Resume after a kill at each state
+
+Medians of {found["runs"]}, on a real Docker engine. *Rest* is the resume without process start-up and settle time;
+*remaining* is what undisturbed launches of the same run took from that state to the end, *allowed* that plus 10 % of a
+full launch ({found["full launch s"]} s). `bench/resume_time.py`
+
+| state | killed when | resume | start-up | settle | rest | remaining | allowed |
+|---|---|---|---|---|---|---|---|
+{rows}
+"""
+
+
+def _many_bottles(found: dict[str, Any]) -> str:
+    parts = []
+    for verb in ("status", "resume --all"):
+        rows = "\n".join(
+            f"| {verb} | {number} | {seconds} s | {found[verb]['ms each'][number]} ms |"
+            for number, seconds in found[verb]["seconds"].items()
+        )
+        parts.append(rows)
+    growth = ", ".join(f"{verb} × {found[verb]['growth']}" for verb in ("status", "resume --all"))
+    body = "\n".join(parts)
+    return f"""\
+## Many bottles
+
+On the simulated engine, through the command line; the time of `status` with no bottle ({found["no bottle, s"]} s) is
+taken off before it is divided. Growth of the time for each bottle, from the second-smallest number to the largest:
+{growth}; limit {found["limit"]}. `bench/many_bottles.py`
+
+| verb | bottles | time | each |
+|---|---|---|---|
+{body}
+"""
+
+
+_SECTIONS: Final = {
+    "durable-step": _durable_step,
+    "launch-overhead": _launch_overhead,
+    "resume-time": _resume_time,
+    "many-bottles": _many_bottles,
+}
+
+if __name__ == "__main__":
+    PAGE.write_text(page())

@@ -1,0 +1,232 @@
+"""Hands: what one effect does to the local world, sub-step by sub-step, each with its own look.
+
+Not its duty: which objects belong to which effect (`backend`), and what is in them (`build`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bottle_fsm import naming
+from bottle_fsm.backend.local import proc
+from bottle_fsm.backend.local.bottle import LocalBottle
+from bottle_fsm.backend.local.build import Builder
+from bottle_fsm.backend.local.look import look, one, resource
+from bottle_fsm.backend.local.plan import LocalBottlePlan, SandboxPlan
+from bottle_fsm.backend.local.world import LocalObject, LocalWorld, last_lines
+from bottle_fsm.errors import BackendError, DriftError, NameTakenError, SidecarExitedError, StepTimeoutError
+from bottle_fsm.model import Launch, Resource
+from bottle_fsm.naming import Labels
+from bottle_fsm.plan.bottle_plan import PlannedObject
+from bottle_fsm.plan.diff import Operation, diff
+from bottle_fsm.steps import Steps
+from bottle_fsm.transfer import Call
+
+_POLL = 0.05
+_PROBE_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Ground:
+    """A world, a launch, and the runner's end: enough to take things away."""
+
+    world: LocalWorld
+    launch: Launch
+    steps: Steps
+    settle: float
+
+    def live(self) -> Launch:
+        """Return the launch with the facts and objects recorded until now."""
+        return replace(self.launch, facts=dict(self.steps.facts), recorded=tuple(self.steps.resources()))
+
+    def take_away(self, roles: Sequence[str]) -> None:
+        """Remove the objects of some roles, in this order; those of an earlier launch under our names as well."""
+        for role in roles:
+            found = look(self.world, self.live()).of_role(role)
+            for item in found:
+                self.remove(item, cause="undo")
+            known = {item.id for item in found}
+            gone = [r for r in self.steps.resources() if r.role == role and r.id not in known and r.state != "absent"]
+            if gone:
+                with self.steps.act(f"note {role} is gone", cause="recorded, but not found", role=role) as step:
+                    for item in gone:
+                        step.made(replace(item, state="absent"))
+            if not found and not gone:
+                self.steps.skip(f"remove {role}", reason="not found")
+
+    def remove(self, found: Resource, *, cause: str) -> None:
+        """Remove one object and see that it is gone."""
+        with self.steps.act(f"remove {found.role}", cause=cause, role=found.role) as step:
+            item = self.world.get(found.id)
+            if item is not None:
+                self.world.remove(item)
+            elif init := found.detail.get("init"):  # its directory and its supervisor went, it did not
+                proc.kill_namespace(proc.Known.from_json(init))
+            if self.world.get(found.id) is not None:
+                raise BackendError("was removed, but is still there", place=found.name)
+            step.made(replace(found, state="absent", healthy=None, detail={}))
+
+
+@dataclass(frozen=True)
+class Hands(Ground):
+    """An effect that builds: with the plan."""
+
+    plan: LocalBottlePlan
+    builder: Callable[[], Builder]
+
+    def bring(self, role: str) -> LocalObject:
+        """Bring the object of a role to what the plan says, and return it."""
+        for operation in self._operations(role):
+            self._carry_out(operation)
+        found = self.found(role)
+        if found.kind == "process":
+            self.check_running(role)
+        return found
+
+    def found(self, role: str) -> LocalObject:
+        """Return this launch's object of a role.
+
+        Raises:
+            DriftError: it is gone.
+        """
+        found = one(self.world, self.launch, role)
+        if found is None:
+            raise DriftError(f"the {role} is gone", place=self.launch.bottle)
+        return found
+
+    def check_running(self, role: str) -> LocalObject:
+        """See that a sandbox runs.
+
+        Raises:
+            SidecarExitedError: it ended; with its exit code and last lines.
+        """
+        found = self.found(role)
+        if found.state != "running":
+            raise SidecarExitedError(
+                f"ended with exit code {found.exit_code}; its last lines: {last_lines(found.directory)}",
+                place=found.name,
+            )
+        return found
+
+    def check(self, role: str) -> None:
+        """See that a sandbox runs and is ready now."""
+        found = self.check_running(role)
+        if not self._ready(found):
+            raise DriftError("runs, but is not ready", place=found.name)
+
+    def ready(self, role: str) -> None:
+        """Wait until a sandbox's health check succeeds; notice at once when it ended instead."""
+        found = self.check_running(role)
+        if self._ready(found):
+            return
+        with self.steps.act(f"await {role}", cause="its health check", role=role):
+            while not self._ready(self.check_running(role)):
+                if self.steps.remaining() <= _POLL:
+                    raise StepTimeoutError(
+                        f"did not become ready in time; its last lines: {last_lines(found.directory)}", place=found.name
+                    )
+                self.steps.sleep(_POLL)
+
+    def door(self, role: str) -> LocalBottle:
+        """Return the handle into the sandbox of a role."""
+        return handle(self.found(role))
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _operations(self, role: str) -> list[Operation]:
+        operations = []
+        for attempt in range(3):
+            found = look(self.world, self.live())
+            operations = [o for o in diff(self.plan, found, self.live()) if o.role == role]
+            if not any(o.action == "refuse" for o in operations):
+                break
+            if attempt < 2:  # noqa: PLR2004 - the last look decides
+                self.steps.sleep(self.settle)
+        return sorted(operations, key=lambda o: o.target is not None)
+
+    def _carry_out(self, operation: Operation) -> None:
+        target, found = operation.target, operation.found
+        if operation.action == "refuse":
+            hint = "Rename or remove it."
+            raise NameTakenError(f"{operation.name}: {operation.cause}", place=self.launch.bottle, hint=hint)
+        if target is None:
+            if found is not None:
+                self.remove(found, cause=operation.cause)
+        elif operation.action == "adopt" and found is not None:
+            self._adopt(found, operation.cause)
+        elif operation.action == "start" and found is not None:
+            self._adopt(found, operation.cause)
+            self._start(found.id, target, operation.cause)
+        else:
+            self._make(target, operation)
+
+    def _adopt(self, found: Resource, cause: str) -> None:
+        if any(r.id == found.id for r in self.steps.resources()):
+            return
+        with self.steps.act(f"adopt {found.role}", cause=cause, role=found.role) as step:
+            step.made(found)
+
+    def _make(self, target: PlannedObject, operation: Operation) -> None:
+        found = operation.found
+        if found is not None:
+            if target.precious and found.state != "created":  # one that never ran holds no work
+                self.steps.consent(
+                    f"{found.name} must be made again ({operation.cause}); what the agent changed in it is lost",
+                    hint="Save it first: `bottle-fsm cp`; then say --yes",
+                )
+            self.remove(found, cause=operation.cause)
+        made = self._create(target, operation.cause)
+        if target.runs:
+            self._start(made, target, operation.cause)
+
+    def _create(self, target: PlannedObject, cause: str) -> str:
+        with self.steps.act(f"create {target.role}", cause=cause, role=target.role) as step:
+            labels = Labels(
+                root=self.launch.root,
+                bottle=self.launch.bottle,
+                launch=self.launch.launch,
+                role=target.role,
+                step=f"create {target.role}",
+                spec=target.spec(self.steps.facts),
+                epoch=self.steps.epoch,
+            )
+            builder = self.builder()
+            made = self.world.create(target.kind, target.name, labels.as_dict(), fill=self._filler(builder, target))
+            step.made(resource(made, self.launch))
+        return made.id
+
+    def _filler(self, builder: Builder, target: PlannedObject) -> Callable[[Path, Path], dict[str, object]]:
+        if target.kind != "process":
+            return builder.fill_door
+        box: SandboxPlan = self.plan.sandbox(target.role)
+        return lambda new, final: builder.fill(box, new, final)
+
+    def _start(self, object_id: str, target: PlannedObject, cause: str) -> None:
+        if target.role == naming.ROLE_AGENT:
+            for sidecar in (naming.ROLE_GUARD, naming.ROLE_INTERCEPTOR):
+                self.check(sidecar)
+        with self.steps.act(f"start {target.role}", cause=cause, role=target.role) as step:
+            found = self.world.get(object_id)
+            if found is None:
+                raise DriftError("is gone", place=target.name)
+            init = self.world.start(found)
+            step.made(resource(self.found(target.role), self.launch))
+            step.evidence("init", init)
+
+    def _ready(self, found: LocalObject) -> bool:
+        health = self.plan.sandbox(found.labels[naming.LABEL_ROLE]).health
+        if not health:
+            return True
+        door = handle(found)
+        argv = tuple(word.replace("{python}", door.python) for word in health)
+        try:
+            return door.run(Call(argv=argv, user="agent", seconds=_PROBE_SECONDS, mark="")).code == 0
+        except (BackendError, TimeoutError):
+            return False
+
+
+def handle(found: LocalObject) -> LocalBottle:
+    """Return the handle into a sandbox."""
+    return LocalBottle(found.directory, name=found.name)

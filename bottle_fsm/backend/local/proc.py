@@ -1,0 +1,149 @@
+"""Processes of this machine, told apart for certain: by pid, start time, boot and pid namespace.
+
+Pids are used again, so none of these alone is enough. Not its duty: what a process is for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Self
+
+from bottle_fsm.model import Json
+
+_PROC: Final = Path("/proc")
+_START_FIELD: Final = 19
+"""Of /proc/PID/stat, counted after the command's name: field 22, the start in clock ticks since boot."""
+_STATE_FIELD: Final = 0
+_KILL_SECONDS: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """One process, as it was recorded."""
+
+    pid: int
+    start: int
+    boot: str
+    pidns: int
+
+    def to_json(self) -> Json:
+        """Return it as a JSON object."""
+        return {"pid": self.pid, "start": self.start, "boot": self.boot, "pidns": self.pidns}
+
+    @classmethod
+    def from_json(cls, value: Json) -> Self:
+        """Read it back; a record that makes no sense is a process that does not exist."""
+        try:
+            return cls(int(value["pid"]), int(value["start"]), str(value["boot"]), int(value["pidns"]))
+        except (KeyError, TypeError, ValueError):
+            return cls(0, 0, "", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """A process whose environment holds a mark."""
+
+    known: Known
+    mark: str
+    environ: dict[str, str] = field(repr=False)
+
+
+def boot_id() -> str:
+    """Return the id of this boot."""
+    return (_PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+def identify(pid: int) -> Known | None:
+    """Return the identity of a process; None when there is none, or it ended and was not waited for."""
+    try:
+        stat = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+        fields = stat.rpartition(")")[2].split()
+        if fields[_STATE_FIELD] in {"Z", "X"}:
+            return None
+        return Known(pid, int(fields[_START_FIELD]), boot_id(), _namespace(pid))
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def is_alive(known: Known) -> bool:
+    """Say whether the recorded process still runs: nothing of it may differ."""
+    return known.pid > 0 and identify(known.pid) == known
+
+
+def kill(known: Known, *, seconds: float = _KILL_SECONDS) -> bool:
+    """Kill a recorded process, and no other that has its pid now; return whether it is gone."""
+    if known.pid <= 0:
+        return True
+    try:
+        handle = os.pidfd_open(known.pid)
+    except ProcessLookupError:
+        return True
+    try:
+        if not is_alive(known):  # looked at after the handle was taken: from here on the pid cannot become another's
+            return True
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+        return bool(select.select([handle], [], [], seconds)[0])
+    finally:
+        os.close(handle)
+
+
+def kill_namespace(init: Known, *, seconds: float = _KILL_SECONDS) -> list[int]:
+    """Kill the first process of a pid namespace, and with it the namespace; return the pids that are left in it."""
+    kill(init, seconds=seconds)
+    if init.boot != boot_id() or init.pidns in {0, _namespace(os.getpid())}:
+        return []
+    deadline = time.monotonic() + seconds
+    while left := members(init.pidns):
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.01)
+    return left
+
+
+def members(pidns: int) -> list[int]:
+    """Return the pids of the living processes in a pid namespace, as far as this user may see."""
+    return [pid for pid in _pids() if identify_namespace(pid) == pidns]
+
+
+def identify_namespace(pid: int) -> int:
+    """Return the pid namespace of a living process, 0 when it has none that we may see."""
+    found = identify(pid)
+    return found.pidns if found else 0
+
+
+def scan(variable: str) -> list[Marked]:
+    """Return the processes in our own pid namespace whose environment holds a variable.
+
+    One in another namespace counts for nothing: whoever is in a sandbox can give himself any environment.
+    """
+    ours = _namespace(os.getpid())
+    wanted = f"{variable}=".encode()
+    found = []
+    for pid in _pids():
+        try:
+            raw = (_PROC / str(pid) / "environ").read_bytes()
+        except OSError:
+            continue
+        if wanted not in raw:
+            continue
+        pairs = (item.partition(b"=") for item in raw.split(b"\0") if b"=" in item)
+        environ = {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}
+        known = identify(pid)
+        if variable in environ and known is not None and known.pidns == ours:
+            found.append(Marked(known, environ[variable], environ))
+    return found
+
+
+def _pids() -> list[int]:
+    return sorted(int(name) for name in os.listdir(_PROC) if name.isdecimal())  # noqa: PTH208 - names alone, and fast
+
+
+def _namespace(pid: int) -> int:
+    return os.stat(_PROC / str(pid) / "ns/pid").st_ino  # noqa: PTH116 - follows the link, as Path.stat does, but cheaper
