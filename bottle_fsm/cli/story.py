@@ -15,6 +15,11 @@ Tone = Literal["plain", "good", "bad", "quiet"]
 _MENDING: Final = frozenset({"repair", "revise"})
 _TABLES: Final = {TRUST_MATRIX: ("trust", "tool"), SELFTEST: ("self-test", "probe")}
 _HIDDEN: Final = frozenset({"ok", "remedy"})
+_VERDICTS: Final[Mapping[bool | None, tuple[str, Literal["plain", "good", "bad", "quiet"]]]] = {
+    True: ("ok", "good"),
+    False: ("FAILED", "bad"),
+    None: ("n/a", "quiet"),
+}
 _ORDER: Final = ("expected", "got", "detail", "version", "ms")
 """Columns after the first; the journal keeps no order of its own."""
 
@@ -147,18 +152,21 @@ def seconds(duration: float) -> str:
 
 
 def table(title: str, first: str, found: Sequence[Json]) -> list[Line]:
-    """Return a line for each row of findings, in columns; a row that is not ok says so and how to mend it."""
+    """Return a line for each row of findings, in columns; a row that is not ok says so and how to mend it.
+
+    A row whose `ok` is neither true nor false proved nothing, and is no failure.
+    """
     present = {column for row in found for column in row if _cell(row, column)} - _HIDDEN - {first}
     columns = [first, *(c for c in _ORDER if c in present), *sorted(present.difference(_ORDER))]
     widths = {c: max(len(c), *(len(_cell(r, c)) for r in found)) for c in columns}
     head = "  ".join(f"{safe(c):<{widths[c]}}" for c in columns)
     lines = [Line(f"    {title:<9}          {head}".rstrip(), "quiet")]
     for row in found:
-        good = row.get("ok") is True
+        good = row.get("ok")
+        word, style = _VERDICTS.get(good, _VERDICTS[None])
         cells = "  ".join(f"{_cell(row, c):<{widths[c]}}" for c in columns)
         remedy = f"  {safe(row['remedy'])}" if not good and row.get("remedy") else ""
-        text = f"    {'':<9}  {'ok' if good else 'FAILED':<6}  {cells}{remedy}".rstrip()
-        lines.append(Line(text, "good" if good else "bad"))
+        lines.append(Line(f"    {'':<9}  {word:<6}  {cells}{remedy}".rstrip(), style))
     return lines
 
 

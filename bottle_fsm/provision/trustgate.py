@@ -63,8 +63,11 @@ class Answer:
     output: str
 
 
-def run_gate(bottle: Bottle, *, steps: Steps, expect_launch: str) -> list[Json]:
+def run_gate(bottle: Bottle, *, steps: Steps, expect_launch: str, chosen: bool = True) -> list[Json]:
     """Prove trust with every tool that is present; return the matrix, one row a tool.
+
+    `chosen` says that the manifest chose the tools, with an image. Where the agent sees this machine's own, one that
+    does not use the proxy reaches nothing and is a warning (`ok` None); one that does not trust the CA fails as ever.
 
     Raises:
         GateError: a tool that is present failed, or none is present that could prove anything.
@@ -72,7 +75,8 @@ def run_gate(bottle: Bottle, *, steps: Steps, expect_launch: str) -> list[Json]:
     with steps.act(STEP, cause="nothing is handed over untested", role="agent") as step:
         timeout = max(1.0, min(TIMEOUT, steps.remaining()))
         result = checked(bottle, gate_script(), what=PLACE, timeout=timeout)
-        matrix = [_row(answer, expect_launch) for answer in parse(result.stdout.decode(errors="replace"))]
+        answers = parse(result.stdout.decode(errors="replace"))
+        matrix = [_row(answer, expect_launch, chosen=chosen) for answer in answers]
         step.evidence(EVIDENCE, matrix)
     _judge(matrix)
     return matrix
@@ -107,8 +111,10 @@ def _is_gate_answer(line: str, launch: str) -> bool:
     return isinstance(value, dict) and value.get("gate") == "ok" and value.get("launch") == launch
 
 
-def _row(answer: Answer, launch: str) -> Json:
-    ok = proves(answer, launch)
+def _row(answer: Answer, launch: str, *, chosen: bool = True) -> Json:
+    ok: bool | None = proves(answer, launch)
+    if not ok and not chosen and not any(text in answer.output.lower() for text in TRUST_TROUBLE):
+        ok = None
     detail = f"{GATE_HOST} answered, certificate verified" if ok else _failure(answer)
     remedy = "" if ok else REMEDIES.get(answer.tool, _REMEDY)
     return {"tool": answer.tool, "version": answer.version, "ok": ok, "detail": detail, "remedy": remedy}
@@ -122,7 +128,7 @@ def _failure(answer: Answer) -> str:
 
 
 def _judge(matrix: list[Json]) -> None:
-    failed = [row for row in matrix if not row["ok"]]
+    failed = [row for row in matrix if row["ok"] is False]
     if failed:
         first = failed[0]
         names = ", ".join(row["tool"] for row in failed)
@@ -131,6 +137,6 @@ def _judge(matrix: list[Json]) -> None:
             place=PLACE,
             hint=f"For {first['tool']}: {first['remedy']}",
         )
-    if not matrix:
+    if not any(row["ok"] for row in matrix):
         hint = "Put at least one of curl, wget or python3 into the image"
         raise GateError("the image has no tool that could prove anything", place=PLACE, hint=hint)

@@ -11,18 +11,22 @@ from contract.contract_deaths import die_everywhere
 from contract.contract_place import Deviation, Place
 from contract.docker_place import DockerPlace
 from contract.fake_place import FakePlace
+from contract.local_place import LocalPlace
 
 # The one list of what differs between the backends' suites. Everything else is the same test.
 DEVIATIONS = {
     # Every kill gets a launch of its own: a simulated launch takes a fraction of a second.
     # The world is a file below the state root, where no secret value may ever stand: inside are names only.
     "fake": Deviation(every_kth=1, shows_secrets_inside=False),
+    # As on Docker, a launch takes seconds. It has no object for the outside network: the guard shares the machine's.
+    "local": Deviation(every_kth=0, shows_secrets_inside=True),
     # A real launch takes seconds: one launch is killed once at each third sub-step instead, and goes on each time.
     "docker": Deviation(every_kth=0, shows_secrets_inside=True),
 }
 
 BACKENDS = [
     pytest.param("fake"),
+    pytest.param("local"),
     # One group: its tests share the bottle that takes longest to make.
     pytest.param("docker", marks=[pytest.mark.engine]),
 ]
@@ -31,6 +35,8 @@ BACKENDS = [
 def _make(kind: str, folder: Path, request: pytest.FixtureRequest) -> Place:
     if kind == "fake":
         return FakePlace(folder, DEVIATIONS[kind])
+    if kind == "local":
+        return LocalPlace(folder, DEVIATIONS[kind])
     engine, images = request.getfixturevalue("engine"), request.getfixturevalue("images")
     return DockerPlace(folder, DEVIATIONS[kind], engine, images)
 

@@ -73,6 +73,9 @@ class Place(ABC):
     """See the module. `folder` must be new."""
 
     kind: ClassVar[str]
+    roles: ClassVar[tuple[str, ...]] = ROLES
+    outermost: ClassVar[str] = "net-outside"
+    """The role of the object that is made last among those that two sandboxes or containers meet at."""
 
     def __init__(self, folder: Path, deviation: Deviation, environ: dict[str, str]) -> None:
         self.deviation = deviation

@@ -42,7 +42,7 @@ def test_sets_variables_for_one_command(home: Place) -> None:
 
 @pytest.mark.parametrize("owner", ["agent", "root"])
 def test_brings_bytes_in_and_reads_them_back(owner: str, home: Place) -> None:
-    place = {"agent": "/home/agent/contract.bin", "root": "/opt/contract.bin"}[owner]
+    place = {"agent": "/home/agent/contract.bin", "root": "/etc/contract.bin"}[owner]
     bottle = home.bottle()
     digest = bottle.copy_in(BYTES, place, owner="root" if owner == "root" else "agent")
     assert digest == hashlib.sha256(BYTES).hexdigest()

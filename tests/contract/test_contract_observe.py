@@ -6,7 +6,7 @@ import pytest
 
 from bottle_fsm import naming
 from bottle_fsm.errors import DecisionNeededError
-from contract.contract_place import CONTAINERS, ROLES, Place
+from contract.contract_place import CONTAINERS, Place
 
 
 def test_finds_all_of_a_launch_by_label(home: Place) -> None:
@@ -43,8 +43,8 @@ def test_reports_foreign_objects_as_foreign_and_leaves_them_alone(place: Place) 
 
 def test_never_raises_on_a_world_that_is_half_made(place: Place) -> None:
     place.plan_only()
-    broken = {**place.labels("net-outside"), naming.LABEL_EPOCH: "not a number"}
-    partial = place.plant("network", place.name_of("net-outside"), broken)
+    broken = {**place.labels(place.outermost), naming.LABEL_EPOCH: "not a number"}
+    partial = place.plant("network", place.name_of(place.outermost), broken)
     created = place.plant_ours("agent")
     twin, other = place.plant_ours("net-inside"), place.plant_ours("net-inside")
     observed = place.observe()
@@ -55,7 +55,7 @@ def test_never_raises_on_a_world_that_is_half_made(place: Place) -> None:
 
 def test_refuses_to_judge_a_world_that_a_newer_owner_made(place: Place) -> None:
     place.plan_only()
-    place.plant_ours("net-outside", epoch=9999)
+    place.plant_ours(place.outermost, epoch=9999)
     with pytest.raises(DecisionNeededError, match="epoch 9999"):
         place.observe()
 
@@ -65,4 +65,4 @@ def test_sees_an_older_launch_of_the_same_bottle_as_ours(place: Place) -> None:
     old = place.plant_ours("guard", launch="an-older-one", epoch=0)
     (found,) = place.observe().resources
     assert (found.id, found.launch, found.foreign) == (old, "an-older-one", False)
-    assert set(ROLES) > {found.role}
+    assert set(place.roles) > {found.role}

@@ -36,7 +36,7 @@ def test_asks_before_it_makes_an_agent_again_and_then_makes_only_what_changed(wo
 
 def test_removes_duplicates_of_ours(home: Place) -> None:
     before = home.ids()
-    twin = home.plant_ours("net-outside", spec="another")
+    twin = home.plant_ours(home.outermost, spec="another")
     home.effect("start_proxies")
     assert twin not in {r.id for r in home.raw()}
     assert home.ids() == before
@@ -44,11 +44,11 @@ def test_removes_duplicates_of_ours(home: Place) -> None:
 
 def test_takes_the_name_back_from_an_older_launch(place: Place) -> None:
     place.plan_only()
-    old = {place.plant_ours(role, launch="an-older-one", epoch=0) for role in ("net-outside", "guard")}
+    old = {place.plant_ours(role, launch="an-older-one", epoch=0) for role in (place.outermost, "guard")}
     place.effect("start_proxies")
     found = place.raw()
     assert not old & {r.id for r in found}
-    assert sorted(r.role for r in found) == ["guard", "net-between", "net-inside", "net-outside"]
+    assert sorted(r.role for r in found) == sorted(set(place.roles) - {"interceptor", "agent"})
     place.undo("start_proxies")
     assert place.raw() == []
 

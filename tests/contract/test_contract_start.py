@@ -6,7 +6,7 @@ import pytest
 
 from bottle_fsm import naming
 from bottle_fsm.store import kinds
-from contract.contract_place import ROLES, Place
+from contract.contract_place import Place
 
 STARTS = ("start_proxies", "start_mitm", "start_agent")
 
@@ -23,7 +23,7 @@ def test_makes_nothing_again_when_an_effect_runs_twice(trigger: str, home: Place
 def test_commits_an_intent_before_each_object_appears(home: Place) -> None:
     launched = [e for e in home.people.events if e.sequence in home.watched]
     steps = [e for e in launched if e.kind == kinds.STEP_INTENT and e.evidence["step"].startswith("create")]
-    assert sorted(e.evidence["role"] for e in steps) == sorted(ROLES)
+    assert sorted(e.evidence["role"] for e in steps) == sorted(home.roles)
     for event in steps:
         name = home.name_of(event.evidence["role"])
         done = next(e for e in launched if e.sequence > event.sequence and e.kind == kinds.STEP_DONE)
@@ -31,12 +31,12 @@ def test_commits_an_intent_before_each_object_appears(home: Place) -> None:
         assert name in home.watched[done.sequence]
         assert name in {r["name"] for r in done.resources}
     appeared = set().union(*home.watched.values())
-    assert appeared == {home.name_of(role) for role in ROLES}
+    assert appeared == {home.name_of(role) for role in home.roles}
 
 
 def test_labels_every_object_with_owner_launch_and_role(home: Place) -> None:
     found = {r.role: dict(r.labels) for r in home.raw()}
-    assert sorted(found) == sorted(ROLES)
+    assert sorted(found) == sorted(home.roles)
     for role, labels in found.items():
         assert labels[naming.LABEL_ROOT] == home.runtime.root.root_id
         assert labels[naming.LABEL_BOTTLE] == home.bottle_name

@@ -18,7 +18,7 @@ from bottle_fsm.backend.local.drift import certificate, find_drift, health_of
 from bottle_fsm.backend.local.fitness import check_machine
 from bottle_fsm.backend.local.hands import Ground, Hands, handle
 from bottle_fsm.backend.local.look import everything, look, one
-from bottle_fsm.backend.local.places import DIRECTORY, LOOPBACK, data_directory
+from bottle_fsm.backend.local.places import DIRECTORY, data_directory
 from bottle_fsm.backend.local.plan import DOORS, FACT_CA, FACT_TRUSTED, LocalBottlePlan
 from bottle_fsm.backend.local.resolve import resolve, unfit
 from bottle_fsm.backend.local.venv import ensure_venv, is_ready
@@ -28,7 +28,7 @@ from bottle_fsm.egress import files as egress_files
 from bottle_fsm.errors import BackendError, DriftError, ValidationError
 from bottle_fsm.manifest.spec import BottleSpec
 from bottle_fsm.model import Host, Launch, Observed, Resource
-from bottle_fsm.places import AGENT_ENV_FILE, GUARD_PORT, SCAN_PORT
+from bottle_fsm.places import AGENT_ENV_FILE
 from bottle_fsm.plan.bottle_plan import BottlePlan
 from bottle_fsm.provision import ca
 from bottle_fsm.provision.trustgate import run_gate
@@ -121,17 +121,14 @@ class LocalBackend(BottleBackend):
         proof = f"{found} {agent.id} {agent.init.get('start')} {steps.epoch}"
         if steps.facts.get(FACT_TRUSTED) == proof:
             return  # proved by this very process, a moment ago
-        run_gate(bottle, steps=steps, expect_launch=launch.launch)
+        run_gate(bottle, steps=steps, expect_launch=launch.launch, chosen=False)
         with steps.act("trust proved", cause="the gate passed", role=naming.ROLE_AGENT) as step:
             step.fact(FACT_TRUSTED, proof)
 
     def selftest_probes(self, plan: BottlePlan, launch: Launch) -> Mapping[str, str]:  # noqa: ARG002 - the hook's signature
-        """Return places that exist for the interceptor and for this machine, and must not exist for the agent."""
-        return {
-            "guard's proxy": f"{LOOPBACK}:{GUARD_PORT}",
-            "guard's scan API": f"{LOOPBACK}:{SCAN_PORT}",
-            "this machine's ssh": f"{LOOPBACK}:22",
-        }
+        """Return this machine's own address, which the agent must not reach; nothing where it has none."""
+        address = identity.own_address()
+        return {"this machine at its own address": f"{address}:22"} if address else {}
 
     # -- down --------------------------------------------------------------------------------------------------------
 

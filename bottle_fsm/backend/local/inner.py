@@ -281,6 +281,7 @@ def wait_for_go(descriptor: int) -> bool:
 
 def main(config: dict[str, Any]) -> int:
     """Shut the door to this process, wait for the word to go, and run."""
+    os.environ.pop("LC_CTYPE", None)  # the interpreter put it there; commands get what the plan says and nothing else
     ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
     if not wait_for_go(config["go"]):
         return 125
