@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
-BACKEND ?= docker
+BACKEND ?= $(if $(filter Linux,$(shell uname -s)),local,auto)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .PHONY: help
@@ -14,7 +14,7 @@ $(VENV)/.ready: pyproject.toml scripts/environment.sh
 	@scripts/environment.sh $(PYTHON) $(VENV)
 
 .PHONY: hello
-hello: $(VENV)/.ready ## launch manifests/hello.yaml, from nothing (BACKEND=docker)
+hello: $(VENV)/.ready ## launch manifests/hello.yaml, from nothing (BACKEND=docker for an engine)
 	@scripts/hello.sh $(BACKEND)
 
 .PHONY: test
@@ -41,7 +41,7 @@ SEED ?= 1
 PAIRS ?= 5
 KILLS ?= 100
 .PHONY: crash
-crash: $(VENV)/.ready ## the whole crash proof (about 45 minutes): kill everywhere, follow up, write docs/crash-matrix.md
+crash: $(VENV)/.ready ## the whole crash proof (about 30 minutes): kill everywhere, follow up, write docs/crash-matrix.md
 	@scripts/crash.sh $(SEED) $(PAIRS) $(KILLS)
 
 .PHONY: bench

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Final
 
@@ -36,11 +37,21 @@ def choose(name: str, host: Host) -> Choice:
     try:
         engine = connect(host.environ)
     except BottleError as error:
-        raise EngineUnavailableError(
-            f"backend auto: no container engine answers ({error.problem})",
-            hint="Start one (`make engine`, then set DOCKER_HOST as it says), or set DOCKER_HOST.",
-        ) from error
+        return _without_engine(host, error.problem)
     return Choice("docker", f"an engine answers at {engine.url}")
+
+
+def _without_engine(host: Host, problem: str) -> Choice:
+    from bottle_fsm.backend.local.fitness import check_machine  # noqa: PLC0415 - start-up budget
+
+    try:
+        check_machine(platform=sys.platform, environ=host.environ)
+    except BottleError as unfit:
+        raise EngineUnavailableError(
+            f"backend auto: no container engine answers ({problem}), and no sandbox can run here ({unfit.problem})",
+            hint=f"Start an engine (`make engine`, then set DOCKER_HOST as it says), or for a sandbox: {unfit.hint}",
+        ) from unfit
+    return Choice("local", f"no container engine answers ({problem}); bubblewrap can run here")
 
 
 def make_backend(name: str, host: Host, endpoint: Json) -> BottleBackend:

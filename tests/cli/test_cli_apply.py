@@ -110,7 +110,9 @@ def test_says_which_backend_auto_took_and_why(shell: Shell, monkeypatch: pytest.
 
 def test_needs_an_engine_only_after_the_manifest_is_right(shell: Shell, tmp_path: Path) -> None:
     shell.env["DOCKER_HOST"] = f"unix://{tmp_path}/no.sock"
+    shell.env["PATH"] = str(tmp_path)  # no bubblewrap either
     ended = shell.apply("--backend", "auto")
     assert ended.code == 1
     assert "error: backend auto: no container engine answers" in ended.err
+    assert "no sandbox can run here (bwrap is missing)" in ended.err
     assert shell.kinds() == []

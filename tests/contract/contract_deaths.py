@@ -38,7 +38,7 @@ def _die_once_a_launch(place: Place) -> list[str]:
 
 
 def _die_often_in_one_launch(place: Place) -> list[str]:
-    """Die at each third sub-step, where the guard is made and where the agent is started; each time in another phase."""
+    """Die at each third sub-step, at the guard's making and at the agent's start; each time in another phase."""
     turns: dict[str, int] = {}
     names: list[str] = []
 

@@ -6,6 +6,7 @@ The trust store is a private copy, so that the bottle's CA goes into it and into
 from __future__ import annotations
 
 import shutil
+import stat
 from pathlib import Path
 from typing import Final
 
@@ -50,15 +51,20 @@ def fill_etc(target: Path, *, hostname: str, network: bool, home: str = AGENT_HO
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy a file or a tree; links stay links, and what this user may not read is left out."""
+    """Copy a file or a tree; links stay links, and what not everybody on this host may read is left out.
+
+    A launcher that is root could read everything: keys that an administrator keeps beside the certificates, too.
+    """
     try:
+        if not source.is_symlink() and not source.stat().st_mode & stat.S_IROTH:
+            return
         if source.name in NETWORK or source.name == "localtime":
             shutil.copyfile(source.resolve(), target)
         elif source.is_dir() and not source.is_symlink():
             _copy_tree(source, target)
         elif source.is_symlink():
             target.symlink_to(source.readlink())
-        elif source.exists():
+        elif source.is_file():
             shutil.copyfile(source, target)
             target.chmod(0o644)
     except PermissionError:

@@ -121,13 +121,15 @@ def identify_namespace(pid: int) -> int:
 def scan(variable: str) -> list[Marked]:
     """Return the processes in our own pid namespace whose environment holds a variable.
 
-    One in another namespace counts for nothing: whoever is in a sandbox can give himself any environment.
+    One in another namespace or of another user counts for nothing: anybody can give himself any environment.
     """
     ours = _namespace(os.getpid())
     wanted = f"{variable}=".encode()
     found = []
     for pid in _pids():
         try:
+            if (_PROC / str(pid)).stat().st_uid != os.geteuid():
+                continue
             raw = (_PROC / str(pid) / "environ").read_bytes()
         except OSError:
             continue

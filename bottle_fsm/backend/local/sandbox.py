@@ -21,6 +21,8 @@ CONTROL: Final = "{control}"
 """Placeholders for the numbers of file descriptors, which only the supervisor knows."""
 SYSTEM: Final = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 """Beside /usr: links into it on a merged system, directories on another."""
+_RUN_BYTES: Final = 16 << 20
+"""Of `places.RUN_DIR`: small files only."""
 TRUST_SOURCE: Final = "/usr/local/share/ca-certificates"
 
 
@@ -68,7 +70,7 @@ def argv(box: Sandbox, *, links: Mapping[str, str]) -> tuple[str, ...]:
     for path, mode in (("/tmp", "1777"), ("/run", "0755"), ("/var", "0755")):  # noqa: S108 - inside
         words += ["--perms", mode, "--tmpfs", path]
     words += ["--perms", "1777", "--dir", "/var/tmp", "--symlink", "/run", "/var/run"]  # noqa: S108 - inside
-    words += ["--perms", "0700", "--tmpfs", RUN_DIR, "--perms", "0755", "--dir", CODE]
+    words += ["--perms", "0700", "--size", str(_RUN_BYTES), "--tmpfs", RUN_DIR, "--perms", "0755", "--dir", CODE]
     words += ["--bind" if box.maintenance else "--ro-bind", box.etc, "/etc"]
     for bind in box.binds:
         words += ["--bind" if bind.writable else "--ro-bind", bind.source, bind.target]
