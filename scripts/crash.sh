@@ -36,6 +36,7 @@ halves 2-fake-pairs fake "a second kill during the follow-up" yes crash_sweep.py
 python3 scripts/engine.py start
 if [ -n "$(python3 scripts/engine.py env)" ]; then eval "$(python3 scripts/engine.py env)"; fi
 halves 3-engine engine "points drawn by the seed" yes crash_engine.py --kills "$kills"
+halves 4-local local "points drawn by the seed" yes crash_engine.py --backend local --kills "$kills"
 python tests/crash/crash_table.py "$results" >docs/crash-matrix.md
 grep -E 'kills,' docs/crash-matrix.md
 exit "$wrong"

@@ -1,10 +1,10 @@
-"""Randomised kills on the real engine: the real command line, killed at a point drawn by a seed, then followed up.
+"""Randomised kills on real backends: the real command line, killed at a point drawn by a seed, then followed up.
 
-`crash_engine.py --kills 100 --seed 7` prints one JSON line a case. A case launches a bottle with everything that is
-provisioned, is killed with SIGKILL at a random point of its launch or of its teardown (between two journal entries,
-after a call to the engine, while a command runs inside, in the middle of a copy), is resumed or destroyed, and is
-judged by what the engine lists, by the journal, by what the command line says, and by what is inside the bottle.
-Needs `DOCKER_HOST`, or an engine where Docker looks for one.
+`crash_engine.py --backend docker --kills 100 --seed 7` prints one JSON line a case. A case launches a bottle with
+everything that is provisioned, is killed with SIGKILL at a random point of its launch or of its teardown (between two
+journal entries, after a call to the engine, while a command runs inside, in the middle of a copy), is resumed or
+destroyed, and is judged by what the world lists, by the journal, by what the command line says, and by what is inside
+the bottle. On Docker it needs `DOCKER_HOST`, or an engine where Docker looks for one; `local` needs bubblewrap.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from bottle_fsm import failpoints
 from bottle_fsm.backend.docker.client import connect
+from bottle_fsm.backend.local.places import DIRECTORY
+from bottle_fsm.backend.local.world import LocalWorld
 from bottle_fsm.naming import LABEL_LAUNCH, LABEL_ROLE, LABEL_ROOT
 from crash_sweep import KILLED, Case
 
@@ -62,7 +64,10 @@ git config --global --list | sort
 
 
 class Place:
-    """A state directory of its own, and the command line in it."""
+    """A state directory of its own, and the command line in it, on a Docker engine."""
+
+    backend: ClassVar[str] = "docker"
+    roles: ClassVar[list[str]] = ROLES
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -121,6 +126,34 @@ class Place:
             found.setdefault(labels[LABEL_ROLE], []).append(object_id)
         return found
 
+    def running(self) -> set[str]:
+        """Return the ids of what runs."""
+        with connect(os.environ).guarded("list") as api:
+            return {o["Id"] for o in api.containers()}
+
+    @property
+    def apply(self) -> tuple[str, ...]:
+        """Return the words that launch."""
+        return ("apply", str(self.manifest), "--backend", self.backend, "--json")
+
+
+class LocalPlace(Place):
+    """The same on this machine's sandboxes."""
+
+    backend: ClassVar[str] = "local"
+    roles: ClassVar[list[str]] = [role for role in ROLES if role != "net-outside"]
+
+    def objects(self) -> dict[str, list[str]]:
+        """Return role → ids of every directory and process of this state root."""
+        found: dict[str, list[str]] = {}
+        for item in LocalWorld(self.state / DIRECTORY).objects():
+            found.setdefault(item.labels[LABEL_ROLE], []).append(item.id)
+        return found
+
+    def running(self) -> set[str]:
+        """Return the ids of what runs."""
+        return {item.id for item in LocalWorld(self.state / DIRECTORY).objects() if item.state == "running"}
+
 
 def points(place: Place, *verb: str) -> list[str]:
     """Return the points that an undisturbed run of a verb passes."""
@@ -134,7 +167,8 @@ def draw(chosen: random.Random, passed: dict[str, list[str]]) -> Case:
     """Draw where a run is killed: every second time in the middle of a sub-step."""
     scenario = chosen.choices(("launch", "teardown"), (4, 1))[0]
     halfway = chosen.random() < 1 / 2
-    numbers = [n for n, point in enumerate(passed[scenario], 1) if point.startswith(HALFWAY) == halfway]
+    every = list(enumerate(passed[scenario], 1))
+    numbers = [n for n, point in every if point.startswith(HALFWAY) == halfway] or [n for n, _ in every]
     number = chosen.choice(numbers)
     return Case(scenario, passed[scenario][number - 1], number, "kill", chosen.choice(("resume", "destroy")))
 
@@ -142,9 +176,8 @@ def draw(chosen: random.Random, passed: dict[str, list[str]]) -> Case:
 def run_case(place: Place, case: Case, undisturbed: str) -> Case:
     """Run one case; the bottle is gone afterwards."""
     started = time.monotonic()
-    apply = ("apply", str(place.manifest), "--backend", "docker", "--json")
-    verb = apply if case.scenario == "launch" else ("destroy", BOTTLE, "--yes", "--json")
-    if case.scenario == "teardown" and place.run(*apply) != 0:
+    verb = place.apply if case.scenario == "launch" else ("destroy", BOTTLE, "--yes", "--json")
+    if case.scenario == "teardown" and place.run(*place.apply) != 0:
         case.wrong.append(f"could not be prepared: {place.said}")
     # By the point's own count: how often the engine is asked in a wait differs from run to run.
     code = code_at_kill = place.run(*verb, failpoint=f"{case.point.split()[0]}=kill")
@@ -171,8 +204,7 @@ def recorded(place: Place) -> dict[str, str]:
     status = place.status()
     if not status or status.get("outcome") == "leftover":
         return {}
-    with connect(os.environ).guarded("list") as api:
-        running = {o["Id"] for o in api.containers()}
+    running = place.running()
     return {r["role"]: r["id"] for r in status["resources"] if r["id"] in running}
 
 
@@ -183,7 +215,7 @@ def judge(place: Place, kept: dict[str, str], undisturbed: str) -> list[str]:
         return [f"torn down, but left: {found}"] if found else []
     if status["outcome"] != "ready":
         return [f"stuck: {status['outcome']} in {status['state']}"]
-    wrong = [] if sorted(found) == ROLES else [f"objects: {found}"]
+    wrong = [] if sorted(found) == place.roles else [f"objects: {found}"]
     now = place.inside()
     wrong += [] if now == undisturbed else [f"inside is {now!r}, was {undisturbed!r}"]
     wrong += [f"{role}: {len(ids)}" for role, ids in found.items() if len(ids) != 1]
@@ -193,6 +225,7 @@ def judge(place: Place, kept: dict[str, str], undisturbed: str) -> list[str]:
 def main(argv: list[str]) -> int:
     """Draw the cases and run them; return 1 when one went wrong."""
     parser = argparse.ArgumentParser()
+    parser.add_argument("--backend", choices=("docker", "local"), default="docker")
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--share", default="0/1")
@@ -202,8 +235,8 @@ def main(argv: list[str]) -> int:
     top = Path(tempfile.mkdtemp(prefix="bottle-crash-"))
     failed = 0
     try:
-        place = Place(top)
-        passed = {"launch": points(place, "apply", str(place.manifest), "--backend", "docker", "--json")}
+        place = (LocalPlace if options.backend == "local" else Place)(top)
+        passed = {"launch": points(place, *place.apply)}
         undisturbed = place.inside()
         passed["teardown"] = points(place, "destroy", BOTTLE, "--yes", "--json")
         done = 0

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-_WHERE: Final = {"fake": "simulated engine", "engine": "real Docker engine"}
+_WHERE: Final = {"fake": "simulated engine", "engine": "real Docker engine", "local": "local backend"}
 _HEAD: Final = """\
 # The crash matrix
 

@@ -19,7 +19,7 @@ from bottle_fsm.backend.local.etc import fill_etc
 from bottle_fsm.backend.local.places import CODE, DOOR, GUARD_DOOR, LOOPBACK, VENV
 from bottle_fsm.backend.local.plan import LocalBottlePlan, SandboxPlan
 from bottle_fsm.backend.local.resolve import PATH
-from bottle_fsm.backend.local.sandbox import CONTROL, TRUST_SOURCE, Bind, Sandbox, argv, system_links
+from bottle_fsm.backend.local.sandbox import CONTROL, ROOTS_PLACES, Bind, Sandbox, argv, system_links
 from bottle_fsm.egress import files as egress_files
 from bottle_fsm.errors import BackendError
 from bottle_fsm.model import Json, Launch
@@ -97,7 +97,7 @@ class Builder:
         if box.role != naming.ROLE_AGENT:
             return []
         binds = tuple(
-            Bind(bind.source, bind.target, writable=True) if bind.target == TRUST_SOURCE else bind
+            Bind(bind.source, bind.target, writable=True) if bind.target in ROOTS_PLACES.values() else bind
             for bind in shape.binds
         )
         changed = Sandbox(shape.hostname, 0, 0, shape.etc, binds, maintenance=True)
@@ -107,17 +107,17 @@ class Builder:
 
     def _agent(self, box: SandboxPlan, new: Path, final: Path, stages: Stages) -> list[Bind]:
         who = identity(box.role)
-        for name in ("home", "workspace", "trust"):
+        for name in ("home", "workspace", *ROOTS_PLACES):
             (new / name).mkdir(mode=0o755)
         for item in _SKELETON.iterdir() if _SKELETON.is_dir() else ():
             if item.is_file():
                 (new / "home" / item.name).write_bytes(item.read_bytes())
-        who.own(*(new / name for name in ("home", "workspace", "trust")))
+        who.own(*(new / name for name in ("home", "workspace", *ROOTS_PLACES)))
         workspace = box.bind or final / "workspace"
         return [
             Bind(stages.seen(final / "home"), AGENT_HOME, writable=True),
             Bind(stages.seen(workspace), WORKSPACE, writable=True),
-            Bind(stages.seen(final / "trust"), TRUST_SOURCE),
+            *(Bind(stages.seen(final / name), target) for name, target in ROOTS_PLACES.items()),
             Bind(stages.seen(self._door(naming.ROLE_NET_INSIDE)), DOOR),
         ]
 

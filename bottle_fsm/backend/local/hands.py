@@ -55,6 +55,8 @@ class Ground:
                         step.made(replace(item, state="absent"))
             if not found and not gone:
                 self.steps.skip(f"remove {role}", reason="not found")
+            if self.launch.slug:
+                self.world.sweep(naming.object_name(role, self.launch.slug))
 
     def remove(self, found: Resource, *, cause: str) -> None:
         """Remove one object and see that it is gone."""

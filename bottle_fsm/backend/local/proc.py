@@ -107,6 +107,24 @@ def kill_namespace(init: Known, *, seconds: float = _KILL_SECONDS) -> list[int]:
     return left
 
 
+def inits_below(pid: int) -> list[Known]:
+    """Return the first processes of other pid namespaces among the descendants of a process."""
+    ours = _namespace(os.getpid())
+    found, waiting = [], [pid]
+    while waiting:
+        parent = waiting.pop()
+        try:
+            text = (_PROC / str(parent) / "task" / str(parent) / "children").read_text(encoding="ascii")
+        except OSError:
+            continue
+        for known in filter(None, map(identify, map(int, text.split()))):
+            if known.pidns == ours:
+                waiting.append(known.pid)
+            else:
+                found.append(known)
+    return found
+
+
 def members(pidns: int) -> list[int]:
     """Return the pids of the living processes in a pid namespace, as far as this user may see."""
     return [pid for pid in _pids() if identify_namespace(pid) == pidns]

@@ -23,7 +23,8 @@ SYSTEM: Final = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 """Beside /usr: links into it on a merged system, directories on another."""
 _RUN_BYTES: Final = 16 << 20
 """Of `places.RUN_DIR`: small files only."""
-TRUST_SOURCE: Final = "/usr/local/share/ca-certificates"
+ROOTS_PLACES: Final = {"trust": "/usr/local/share/ca-certificates", "marks": "/var/lib/bottle"}
+"""Directories of the agent's object that only our own short commands may write, as they may write /etc."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class Sandbox:
         hostname: its name for itself. uid, gid: the user inside; outside it is whoever starts it, never root.
         etc: host directory that becomes /etc. binds: further host paths, an allow-list.
         network: shares the host's network; the guard's alone.
-        maintenance: /etc and the trust store's sources can be written: for our own short commands, never the agent's.
+        maintenance: /etc and `ROOTS_PLACES` can be written: for our own short commands, never the agent's.
     """
 
     hostname: str

@@ -94,9 +94,10 @@ class LocalWorld:
         final = self.folder / name
         if final.exists():
             raise NameTakenError(f"{name} exists already", place=str(final))
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         object_id = uuid.uuid4().hex
-        new = self.folder / f"{_NEW}{object_id}"
+        self.sweep(name)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        new = self.folder / f"{_NEW}{name}-{object_id}"
         new.mkdir(mode=0o700)
         more = fill(new, final) if fill else {}
         content = {"id": object_id, "kind": kind, "name": name, "labels": dict(labels), **more}
@@ -105,7 +106,6 @@ class LocalWorld:
             new.rename(final)
         except OSError as error:  # somebody else's came between
             raise NameTakenError(f"{name} exists already", place=str(final)) from error
-        self._sweep()
         return LocalObject(object_id, kind, name, labels, final, "created" if kind == "process" else "present")
 
     def start(self, found: LocalObject) -> Json:
@@ -144,30 +144,33 @@ class LocalWorld:
         Raises:
             BackendError: a process is left.
         """
+        inits = [proc.Known.from_json(found.init)] if found.init else []
         for process in proc.scan(MARK):
             if process.mark == found.id:
+                inits += proc.inits_below(process.known.pid)  # its record may be gone, its children are not
                 proc.kill(process.known)
-        known = proc.Known.from_json(found.init) if found.init else None
-        if known is not None and (left := proc.kill_namespace(known)):
+        left = [pid for known in inits for pid in proc.kill_namespace(known)]
+        if left:
             raise BackendError(f"processes are left: {', '.join(map(str, left))}", place=found.name)
 
     def remove(self, found: LocalObject) -> None:
         """Remove an object; one that is gone already is fine."""
         if found.kind == "process":
             self.stop(found)
-        gone = found.directory.with_name(f"{_GONE}{found.id}")
+        gone = found.directory.with_name(f"{_GONE}{found.name}-{found.id}")
         with contextlib.suppress(FileNotFoundError):
             found.directory.rename(gone)
         _remove_tree(gone)
         with contextlib.suppress(OSError):  # the last one takes the directory of all along
             self.folder.rmdir()
 
-    def _sweep(self) -> None:
-        """Take away what killed launchers left half made or half removed; what is younger may be somebody's work."""
-        for path in self.folder.iterdir():
-            old = path.name.startswith((_GONE, _NEW)) and time.time() - _born(path) > START_SECONDS
-            if old:
+    def sweep(self, name: str) -> None:
+        """Take away what killed launchers left half made or half removed of one name; who calls owns its bottle."""
+        for prefix in (_NEW, _GONE):
+            for path in self.folder.glob(f"{prefix}{name}-*"):
                 _remove_tree(path)
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
 
 
 def last_lines(directory: Path, lines: int = 15) -> str:
