@@ -134,7 +134,7 @@ def _programs(facts: SandboxFacts) -> Iterator[Row]:
     for name, package in _PACKAGES.items():
         path = facts.programs.get(name, "")
         if not path:
-            yield failed(AREA, name, "is missing", f"`apt-get install -y {package}`, {_ENGINE}")
+            yield failed(AREA, name, "is not in PATH", f"`apt-get install -y {package}`, {_ENGINE}")
         elif name == "bwrap":
             yield _bubblewrap(path, facts.bwrap)
         else:
