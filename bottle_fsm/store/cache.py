@@ -40,6 +40,10 @@ class Records:
     def get(self, bottle: str) -> BottleRecord | None:
         """Return a bottle's record as of its newest event; None when it has none."""
         self.head()
+        return self.at_head(bottle)
+
+    def at_head(self, bottle: str) -> BottleRecord | None:
+        """Return what `get` does, right after `head`: nobody can have written in between, for a transaction is open."""
         known = self._known.get(bottle)
         if bottle in self._current:
             return known

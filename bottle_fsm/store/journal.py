@@ -181,11 +181,12 @@ class Journal:
     # -- inside ------------------------------------------------------------------------------------------------------
 
     def _append(self, draft: Draft) -> Event:
+        sequence, prev = self._records.head()
         if draft.bottle and draft.kind != kinds.LOCK:
-            current = self._records.epoch(draft.bottle)
+            record = self._records.at_head(draft.bottle)
+            current = record.epoch if record else 0
             if current != draft.epoch:
                 raise _lost(draft.bottle, current, draft.epoch)
-        sequence, prev = self._records.head()
         fields: Json = {
             "sequence": sequence + 1,
             "time": datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
@@ -258,13 +259,26 @@ class Journal:
                     self._connection.execute("ROLLBACK")
                 raise
 
-    @contextmanager
-    def _guarded(self, verb: str) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
+    def _guarded(self, verb: str) -> _Guarded:
+        return _Guarded(verb, self.path)
+
+
+class _Guarded:
+    """Turns SQLite's errors into ours. A class, not a generator: every commit passes several, and it costs a third."""
+
+    __slots__ = ("_path", "_verb")
+
+    def __init__(self, verb: str, path: Path) -> None:
+        self._verb = verb
+        self._path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, sqlite3.Error):
             hint = "Check free space and permissions; nothing that was committed is lost."
-            raise StoreError(f"cannot {verb} the journal: {error}", place=str(self.path), hint=hint) from error
+            raise StoreError(f"cannot {self._verb} the journal: {error}", place=str(self._path), hint=hint) from error
 
 
 def _lost(bottle: str, current: int, ours: int) -> LockLostError:

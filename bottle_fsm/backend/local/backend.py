@@ -14,7 +14,7 @@ from bottle_fsm import naming
 from bottle_fsm.backend.base import BottleBackend
 from bottle_fsm.backend.local import identity
 from bottle_fsm.backend.local.build import Builder
-from bottle_fsm.backend.local.drift import certificate, find_drift, health_of
+from bottle_fsm.backend.local.drift import certificate, find_drift
 from bottle_fsm.backend.local.fitness import check_machine
 from bottle_fsm.backend.local.hands import Ground, Hands, handle
 from bottle_fsm.backend.local.look import everything, look, one
@@ -88,12 +88,12 @@ class LocalBackend(BottleBackend):
         hands.check(naming.ROLE_GUARD)
         found = hands.bring(naming.ROLE_INTERCEPTOR)
         role = naming.ROLE_INTERCEPTOR
-        if health_of(hands.plan, found).get("status") != "ok":
+        if hands.health(role).get("status") != "ok":
             with steps.act(f"deliver secrets to {role}", cause="they live on tmpfs only", role=role):
                 content = egress_files.interceptor_secrets(steps.token("scan"), steps.token("proxy"))
                 self._deliver(hands, role, content, egress_files.INTERCEPTOR_SECRETS)
         hands.ready(role)
-        if health_of(hands.plan, found).get("guard") != "ok":
+        if hands.health(role).get("guard") != "ok":
             raise DriftError("does not reach the guard", place=found.name)
         self._record_ca(found, steps)
 

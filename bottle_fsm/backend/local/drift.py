@@ -5,13 +5,13 @@ Looks only. Not its duty: objects that are missing; `plan.diff` finds those.
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Final
 
 from bottle_fsm import naming
-from bottle_fsm.backend.local.hands import handle
+from bottle_fsm.backend.local import health
+from bottle_fsm.backend.local.hands import handle, health_socket
 from bottle_fsm.backend.local.look import one
 from bottle_fsm.backend.local.plan import FACT_CA, LocalBottlePlan
 from bottle_fsm.backend.local.world import LocalObject, LocalWorld
@@ -21,7 +21,6 @@ from bottle_fsm.model import Launch
 from bottle_fsm.places import AGENT_ENV_FILE
 from bottle_fsm.plan.build import launch_policy
 from bottle_fsm.provision import ca
-from bottle_fsm.transfer import Call
 
 _CERTIFICATE_BYTES: Final = 1 << 16
 
@@ -35,7 +34,7 @@ def find_drift(world: LocalWorld, plan: LocalBottlePlan, launch: Launch) -> str:
     if stopped:
         return f"not running: {', '.join(stopped)}"
     wrong = [
-        *_health_drift(plan, launch, interceptor),
+        *_health_drift(world, plan, launch),
         *_trust_drift(launch, interceptor, agent),
         *_secret_drift(plan, agent),
     ]
@@ -57,20 +56,9 @@ def certificate(interceptor: LocalObject) -> bytes:
         raise DriftError(f"has no certificate of its CA: {error}", place=interceptor.name) from error
 
 
-def health_of(plan: LocalBottlePlan, interceptor: LocalObject) -> dict[str, str]:
-    """Return the interceptor's own health answer; empty when it gives none."""
-    door = handle(interceptor)
-    argv = tuple(word.replace("{python}", door.python) for word in plan.sandbox(naming.ROLE_INTERCEPTOR).health)
-    try:
-        value = json.loads(door.run(Call(argv=argv, user="agent", seconds=10.0, mark="")).stdout)
-    except (BackendError, TimeoutError, ValueError):
-        return {}
-    return {str(key): str(item) for key, item in value.items()} if isinstance(value, dict) else {}
-
-
-def _health_drift(plan: LocalBottlePlan, launch: Launch, interceptor: LocalObject) -> list[str]:
+def _health_drift(world: LocalWorld, plan: LocalBottlePlan, launch: Launch) -> list[str]:
     """Compare what the interceptor says of itself: its policy, its secrets, its way to the guard."""
-    answer = health_of(plan, interceptor)
+    answer = health.ask(health_socket(world, plan.slug, naming.ROLE_INTERCEPTOR))
     policy = launch_policy(plan.policy, bottle=plan.bottle, launch=launch.launch).digest()
     wrong = []
     if answer.get("status") != "ok":

@@ -10,22 +10,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bottle_fsm import naming
-from bottle_fsm.backend.local import proc
+from bottle_fsm.backend.local import health, proc
 from bottle_fsm.backend.local.bottle import LocalBottle
-from bottle_fsm.backend.local.build import Builder
+from bottle_fsm.backend.local.build import SOCKETS, Builder
 from bottle_fsm.backend.local.look import look, one, resource
+from bottle_fsm.backend.local.places import HEALTH_SOCKET
 from bottle_fsm.backend.local.plan import LocalBottlePlan, SandboxPlan
 from bottle_fsm.backend.local.world import LocalObject, LocalWorld, last_lines
+from bottle_fsm.egress.files import GUARD_SOCKET
 from bottle_fsm.errors import BackendError, DriftError, NameTakenError, SidecarExitedError, StepTimeoutError
 from bottle_fsm.model import Launch, Resource
 from bottle_fsm.naming import Labels
 from bottle_fsm.plan.bottle_plan import PlannedObject
 from bottle_fsm.plan.diff import Operation, diff
 from bottle_fsm.steps import Steps
-from bottle_fsm.transfer import Call
 
 _POLL = 0.05
-_PROBE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -218,15 +218,20 @@ class Hands(Ground):
             step.evidence("init", init)
 
     def _ready(self, found: LocalObject) -> bool:
-        health = self.plan.sandbox(found.labels[naming.LABEL_ROLE]).health
-        if not health:
-            return True
-        door = handle(found)
-        argv = tuple(word.replace("{python}", door.python) for word in health)
-        try:
-            return door.run(Call(argv=argv, user="agent", seconds=_PROBE_SECONDS, mark="")).code == 0
-        except (BackendError, TimeoutError):
-            return False
+        """Ask a sidecar for its health; the agent's first process serves as soon as it runs."""
+        role = found.labels[naming.LABEL_ROLE]
+        return role == naming.ROLE_AGENT or self.health(role).get("status") in {"ok", "healthy"}
+
+    def health(self, role: str) -> dict[str, str]:
+        """Return a sidecar's own health answer; empty when it gives none."""
+        return health.ask(health_socket(self.world, self.launch.slug or self.plan.slug, role))
+
+
+def health_socket(world: LocalWorld, slug: str, role: str) -> Path:
+    """Return the socket at which a sidecar tells its health."""
+    if role == naming.ROLE_GUARD:
+        return world.folder / naming.object_name(naming.ROLE_NET_BETWEEN, slug) / SOCKETS / GUARD_SOCKET
+    return world.folder / naming.object_name(role, slug) / "state" / HEALTH_SOCKET
 
 
 def handle(found: LocalObject) -> LocalBottle:

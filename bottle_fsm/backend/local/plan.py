@@ -30,9 +30,8 @@ class SandboxPlan:
     Attributes:
         role, name: as in `naming`. argv: the program that it runs; empty for one that waits for commands.
         bridges: pairs of places between which its first process carries bytes. env: literal variables.
-        limits: resource limits by name. network: shares the host's network. health: a command that succeeds when it is
-        ready; empty for none. files: digests of what it is given, by what it is. bind: host directory that is the
-        workspace; empty for one of its own. command: what `attach` runs.
+        limits: resource limits by name. network: shares the host's network. files: digests of what it is given, by what
+        it is. bind: host directory that is the workspace; empty for one of its own. command: what `attach` runs.
         memory, cpus: limits where a cgroup is delegated; 0 for none.
     """
 
@@ -43,7 +42,6 @@ class SandboxPlan:
     env: Mapping[str, str] = field(default_factory=dict)
     limits: Mapping[str, int] = field(default_factory=dict)
     network: bool = False
-    health: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
     bind: str = ""
     command: tuple[str, ...] = ()

@@ -11,7 +11,7 @@ from typing import Final
 from bottle_fsm import naming
 from bottle_fsm.backend.local import cgroup
 from bottle_fsm.backend.local.identity import endpoint
-from bottle_fsm.backend.local.places import DOOR, GUARD_DOOR, LOOPBACK, PROXY_SOCKET, RELAY_SOCKET
+from bottle_fsm.backend.local.places import DOOR, GUARD_DOOR, HEALTH_SOCKET, LOOPBACK, PROXY_SOCKET, RELAY_SOCKET
 from bottle_fsm.backend.local.plan import DOORS, LocalBottlePlan, SandboxPlan, door
 from bottle_fsm.egress import files as egress_files
 from bottle_fsm.egress.files import GUARD_SOCKET, SCAN_SOCKET
@@ -21,7 +21,7 @@ from bottle_fsm.manifest.hostpaths import host_path
 from bottle_fsm.manifest.reach import Reach
 from bottle_fsm.manifest.spec import BottleSpec
 from bottle_fsm.model import Host
-from bottle_fsm.places import AGENT_HOME, AGENT_USER, GUARD_PORT, INTERCEPTOR_PORT, RELAY_PORT, SCAN_PORT
+from bottle_fsm.places import AGENT_HOME, AGENT_USER, GUARD_PORT, HEALTH_PORT, INTERCEPTOR_PORT, RELAY_PORT, SCAN_PORT
 from bottle_fsm.plan.bottle_plan import digest
 from bottle_fsm.plan.build import common_parts
 from bottle_fsm.provision.environment import agent_environment
@@ -47,7 +47,6 @@ def resolve(spec: BottleSpec, host: Host) -> LocalBottlePlan:
         argv=_python(egress_files.guard_argv("builtin", listen=GUARD_DOOR)),
         limits=_SIDECAR_LIMITS,
         network=True,
-        health=_python(egress_files.guard_health_argv("builtin", listen=GUARD_DOOR)),
         files=policy,
     )
     interceptor = SandboxPlan(
@@ -57,12 +56,12 @@ def resolve(spec: BottleSpec, host: Host) -> LocalBottlePlan:
         bridges=(
             (f"unix:{DOOR}/{PROXY_SOCKET}", f"tcp:{LOOPBACK}:{INTERCEPTOR_PORT}"),
             (f"unix:{DOOR}/{RELAY_SOCKET}", f"tcp:{LOOPBACK}:{RELAY_PORT}"),
+            (f"unix:{egress_files.STATE_DIR}/{HEALTH_SOCKET}", f"tcp:{LOOPBACK}:{HEALTH_PORT}"),
             (f"tcp:{LOOPBACK}:{GUARD_PORT}", f"unix:{GUARD_DOOR}/{GUARD_SOCKET}"),
             (f"tcp:{LOOPBACK}:{SCAN_PORT}", f"unix:{GUARD_DOOR}/{SCAN_SOCKET}"),
         ),
         env={GUARD_URL_VARIABLE: f"http://{LOOPBACK}:{GUARD_PORT}"},
         limits=_SIDECAR_LIMITS,
-        health=_python(egress_files.INTERCEPTOR_HEALTH_ARGV),
         files=policy,
     )
     agent = SandboxPlan(
