@@ -110,11 +110,29 @@ taken off before it is divided. Growth of the time for each bottle, from the sec
 """
 
 
+def _local_launch(found: dict[str, Any]) -> str:
+    return f"""\
+## A warm launch on the local backend
+
+{found["runs"]} launches of `manifests/hello.yaml`, from the command line to `provisioned`, trust gate and self-test
+included, against starting mitmdump with a new CA and running `update-ca-certificates` once; all alternate. Limit:
+{found["limit"]}. `bench/local_launch.py`
+
+| | |
+|---|---|
+| launch | {found["launch s"]} s |
+| mitmdump | {found["mitmdump s"]} s |
+| update-ca-certificates | {found["update-ca-certificates s"]} s |
+| **ratio** | **{found["ratio"]}** |
+"""
+
+
 _SECTIONS: Final = {
     "durable-step": _durable_step,
     "launch-overhead": _launch_overhead,
     "resume-time": _resume_time,
     "many-bottles": _many_bottles,
+    "local-launch": _local_launch,
 }
 
 if __name__ == "__main__":
