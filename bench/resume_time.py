@@ -55,8 +55,7 @@ class Place:
         """Return the events of the newest launch."""
         words = ["audit", "export", "--format", "jsonl"]
         done = subprocess.run([*PROGRAM, *words], env=self.env, capture_output=True, check=True)
-        lines = [json.loads(line) for line in done.stdout.splitlines()]
-        found = [line.get("event", line) for line in lines if "kind" in line or "event" in line]
+        found = [line["body"] for line in map(json.loads, done.stdout.splitlines()) if "body" in line]
         launch = [event["launch"] for event in found if event["launch"]][-1]
         return [event for event in found if event["launch"] == launch]
 
@@ -120,4 +119,4 @@ def _kills(trace: list[str], number: int) -> list[tuple[str, str]]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 3))
+    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 2))

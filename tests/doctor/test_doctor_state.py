@@ -56,7 +56,12 @@ def test_finds_nothing_wrong_with_one_that_can_be_made() -> None:
         (replace(GOOD, exists=False, directory=False), "directory", "is no directory", "--state-dir"),
         (replace(GOOD, owner=5, uid=6), "directory", "belongs to uid 5, you are uid 6", "Run it as that user"),
         (replace(GOOD, writable=False), "directory", "cannot be written", "chmod u+rwx /s"),
-        (replace(GOOD, exists=False, writable=False), "directory", "is not there, and /s cannot be written", "--state-"),
+        (
+            replace(GOOD, exists=False, writable=False),
+            "directory",
+            "is not there, and /s cannot be written",
+            "--state-",
+        ),
         (replace(GOOD, made_here=False), "identity", "made on another machine", "fresh --state-dir"),
         (replace(GOOD, problem="root.json is damaged"), "identity", "root.json is damaged", "from a backup"),
         (replace(GOOD, free=FULL - 1), "disk", "0.0 GiB free", "Free some"),

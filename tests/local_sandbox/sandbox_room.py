@@ -95,7 +95,9 @@ class Room:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 env=env,
-                pass_fds=(program, info_write),
+                # With its read end in there as well the pipe never breaks: a bubblewrap that cannot write dies between
+                # its fork and its word to the child, which then waits for ever.
+                pass_fds=(program, info_write, info_read),
                 text=True,
                 cwd="/",
             )

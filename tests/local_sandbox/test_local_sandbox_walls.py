@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ from local_sandbox.sandbox_room import Room
 
 STATUS = """
 import json
-print(json.dumps(dict(l.rstrip().split(":\\t", 1) for l in open("/proc/self/status") if ":\\t" in l)))
+print(json.dumps(dict(l.strip().replace("\\t", "").split(":", 1) for l in open("/proc/self/status"))))
 """
 
 
@@ -22,7 +23,7 @@ def test_a_program_has_no_capability_no_new_privilege_and_a_filter(room: Room) -
     status = room.report(STATUS)
     sets = [status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")]
     assert sets == ["0" * 16] * 5
-    assert (status["NoNewPrivs"], status["Seccomp"], status["Uid"]) == ("1", "2", "1000\t1000\t1000\t1000")
+    assert (status["NoNewPrivs"], status["Seccomp"], status["Uid"]) == ("1", "2", "1000" * 4)
 
 
 def test_only_the_loopback_is_there_and_the_world_is_unreachable_at_once(room: Room) -> None:
@@ -33,7 +34,7 @@ s = socket.socket(); s.settimeout(5)
 print(json.dumps([names, s.connect_ex(("198.51.100.1", 80))]))
 """)
     assert names == ["lo"]
-    assert code == 101  # ENETUNREACH
+    assert code == errno.ENETUNREACH
 
 
 def test_the_guards_sandbox_shares_the_hosts_network_and_nothing_else(room: Room) -> None:
@@ -64,9 +65,9 @@ print(json.dumps({p: sorted(os.listdir(p)) for p in ("/", "/dev", "/run", "/var"
     system = {name for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32") if Path("/", name).exists()}
     assert set(found["/"]) == {"usr", "proc", "dev", "tmp", "run", "var", "etc", "opt", *system}
     assert set(found["/dev"]) == {
-        *("null", "zero", "full", "random", "urandom", "tty", "console", "pts", "ptmx", "shm", "fd", "core"),
+        *("null", "zero", "full", "random", "urandom", "tty", "pts", "ptmx", "shm", "fd", "core"),
         *("stdin", "stdout", "stderr"),
-    } - ({"console"} if "console" not in found["/dev"] else set())
+    }
     assert (found["/run"], found["/var"], found["/tmp"], found["/opt"]) == (
         ["bottle"],
         ["run", "tmp"],
@@ -123,13 +124,14 @@ MS_REMOUNT, MS_BIND = 32, 4096
 def mount(source, target, flags):
     libc.mount(source, target, None, flags, None)
     return ctypes.get_errno()
-libc.umount2.errno = 0
-print(json.dumps([mount(b"none", b"/usr", MS_REMOUNT | MS_BIND), mount(b"/tmp", b"/usr", MS_BIND),
-                  libc.umount2(b"/etc", 2)]))
+def umount(target):
+    libc.umount2(target, 2)
+    return ctypes.get_errno()
+print(json.dumps([mount(b"none", b"/usr", MS_REMOUNT | MS_BIND), mount(b"/tmp", b"/usr", MS_BIND), umount(b"/etc")]))
 """,
         without=("--seccomp", "{seccomp}") if without_filter else (),
     )
-    assert answers == [1, 1, -1]  # EPERM
+    assert answers == [errno.EPERM] * 3
 
 
 @pytest.mark.parametrize("without_filter", [False, True])
@@ -215,7 +217,7 @@ def test_maintenance_writes_etc_as_root_inside_and_as_nobody_outside(room: Room)
         """
 import json, os
 open("/etc/made", "w").close(); open("/usr/local/share/ca-certificates/ca.crt", "w").close()
-status = dict(l.rstrip().split(":\\t", 1) for l in open("/proc/self/status") if ":\\t" in l)
+status = dict(l.strip().replace("\\t", "").split(":", 1) for l in open("/proc/self/status"))
 names = [l.split(":")[0].strip() for l in open("/proc/net/dev").readlines()[2:]]
 try:
     open("/usr/bin/made", "w")
