@@ -44,6 +44,11 @@ KILLS ?= 100
 crash: $(VENV)/.ready ## the whole crash proof (about 30 minutes): kill everywhere, follow up, write docs/crash-matrix.md
 	@scripts/crash.sh $(SEED) $(PAIRS) $(KILLS)
 
+.PHONY: soak
+soak: $(VENV)/.ready ## twenty bottles at once on the local backend, killed at random (about 5 minutes); writes docs/soak-results/
+	@mkdir -p docs/soak-results
+	@$(VENV)/bin/python tests/crash/soak_local.py --seed $(SEED) | tee docs/soak-results/local.jsonl
+
 .PHONY: bench
 bench: $(VENV)/.ready engine ## all benchmarks (about 12 minutes); writes docs/benchmarks.md
 	@scripts/bench.sh
