@@ -93,7 +93,11 @@ def test_a_source_that_is_gone_ends_it_before_the_program_begins(tmp_path: Path)
 @pytest.mark.parametrize("way", ["itself", "below", "by a link"])
 def test_refuses_a_source_below_the_directory_that_is_covered(way: str, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(confine.STAGE)
-    source = {"itself": confine.STAGE, "below": f"{confine.STAGE}/usb/project", "by a link": tmp_path / "link/project"}
+    source: dict[str, str | Path] = {
+        "itself": confine.STAGE,
+        "below": f"{confine.STAGE}/usb/project",
+        "by a link": tmp_path / "link/project",
+    }
     stages = Stages(Identity(65001, 65001))
     with pytest.raises(BackendError, match="nothing below"):
         stages.seen(source[way])
