@@ -25,6 +25,7 @@ class EngineFacts:
 
     Attributes:
         url: its address, without a password; source: what named it. problem, hint: why it cannot be used; empty if not.
+        slow: it was waited for in vain, as long as a look may take.
         version, api_version, os: of the engine; os is what its containers run on, such as `linux`.
         root_dir: where it stores; free: bytes free there, None where that cannot be seen from here.
         runtimes: names of the runtimes that it knows. images: each image of ours → whether it is there.
@@ -37,6 +38,7 @@ class EngineFacts:
     source: str = ""
     problem: str = ""
     hint: str = ""
+    slow: bool = False
     version: str = ""
     api_version: str = ""
     os: str = "linux"

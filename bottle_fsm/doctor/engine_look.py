@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
@@ -40,10 +41,12 @@ def look_at_engine(environ: Mapping[str, str]) -> tuple[EngineFacts, dict[str, b
         return EngineFacts(problem=address.problem, hint=address.hint, source=_source(environ, "")), {}
     url = address.value.url
     facts = EngineFacts(url=hidden(url, url), source=_source(environ, url))
+    began = time.monotonic()
     met = bounded(lambda: connect(environ, timeout=_CALL))
     if met.value is None:
         hint = met.hint or "Is it busy, or is its machine away? Set DOCKER_HOST or a docker context to another one"
-        return replace(facts, problem=hidden(met.problem, url), hint=hint), {}
+        slow = time.monotonic() - began >= _CALL
+        return replace(facts, problem=hidden(met.problem, url), hint=hint, slow=slow), {}
     engine = met.value
     try:
         facts = replace(facts, version=engine.version, api_version=engine.api_version)

@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 from bottle_fsm.doctor import sandbox, sidecars, state
 from bottle_fsm.doctor.bounded import SECONDS, Look, begin, bounded
 from bottle_fsm.doctor.engine import AREA as ENGINE
-from bottle_fsm.doctor.engine import engine_rows
+from bottle_fsm.doctor.engine import EngineFacts, engine_rows
 from bottle_fsm.doctor.engine_look import address_of, hidden, look_at_engine
 from bottle_fsm.doctor.rows import Row, failed
 from bottle_fsm.doctor.sandbox import sandbox_rows
@@ -67,18 +67,17 @@ def examine(
     boxes = begin(lambda: look_at_sandboxes(environ, platform=platform))
     parts = begin(lambda: look_at_sidecars(environ, home))
     unfit = begin(lambda: _check_local(environ, platform))
-    auto = begin(lambda: _choose(host))
     journal = begin(lambda: look_at_journal(directory, open_journal))
-    stale = begin(lambda: look_for_stale(host, open_journal))
     deadline = time.monotonic() + _LOOKS * SECONDS
 
     def rest(wait: Callable[[float], Look[T]]) -> Look[T]:
         return wait(max(0.0, deadline - time.monotonic()))
 
-    chosen = auto(SECONDS)  # whoever chooses may be as patient as a launch is; we are not
     refusal = unfit(SECONDS)
     seen = rest(engine)
-    pipelock = seen.value[1] if seen.value else {}
+    met, pipelock = seen.value or (EngineFacts(problem=seen.problem, slow=True), {})
+    chosen = begin(lambda: _choose(host, met, refusal.problem))  # an engine that hangs is not asked a second time
+    stale = begin(lambda: look_for_stale(host, open_journal, engine=not (met.problem or met.unknown)))
     engine_part = _rows(ENGINE, seen, lambda found: engine_rows(found[0]))
     local_part = _rows(sandbox.AREA, rest(boxes), sandbox_rows)
     if platform.startswith("linux"):
@@ -87,7 +86,8 @@ def examine(
     state_part = [*directory_rows(facts), *_rows(state.AREA, recorded, journal_rows)]
     others = [*clock_rows(look_at_clocks(), recorded.value or state.JournalFacts())]
     others += _rows(state.AREA, rest(stale), stale_rows)
-    answer = chosen.value or Auto(problem=chosen.problem, hint=chosen.hint)
+    choice = chosen(SECONDS)
+    answer = choice.value or Auto(problem=choice.problem, hint=choice.hint)
     verdict = judge(engine=engine_part, local=local_part, state=state_part, auto=answer, unfit=refusal.problem)
     rows = (*engine_part, *local_part, *guard_rows(pipelock), *state_part, *others, *verdict.rows)
     address = address_of(environ)
@@ -103,9 +103,14 @@ def _rows(area: str, look: Look[T], judged: Callable[[T], Iterable[Row]]) -> lis
     return list(judged(look.value))
 
 
-def _choose(host: Host) -> Auto:
+def _choose(host: Host, engine: EngineFacts, unfit: str) -> Auto:
+    """Choose as a launch does; `unfit` is why the local backend refuses this machine."""
     from bottle_fsm.backend.choose import choose  # noqa: PLC0415 - start-up budget
+    from bottle_fsm.backend.docker.client import CALL_TIMEOUT  # noqa: PLC0415 - start-up budget
 
+    if engine.slow:  # a launch is more patient than we are, and then goes on as without an engine
+        problem = f"the engine does not answer, after {CALL_TIMEOUT:g} s of waiting for it"
+        return Auto(problem=f"{problem}, and no sandbox can run here ({unfit})") if unfit else Auto("local", problem)
     choice = choose("auto", host)
     return Auto(choice.name, choice.reason)
 

@@ -64,9 +64,9 @@ def look_at_clocks() -> ClockFacts:
     return ClockFacts(datetime.now(UTC), "" if boot == "unknown" else boot, time.monotonic())
 
 
-def look_for_stale(host: Host, open_journal: OpenJournal) -> StaleFacts:
-    """Return what `gc` would list."""
-    seen = bounded(lambda: _stale(host, open_journal))
+def look_for_stale(host: Host, open_journal: OpenJournal, *, engine: bool) -> StaleFacts:
+    """Return what `gc` would list; `engine` says whether today's engine answers, else it is not asked."""
+    seen = bounded(lambda: _stale(host, open_journal, engine=engine))
     return seen.value or StaleFacts(problem=seen.problem)
 
 
@@ -104,18 +104,20 @@ def _journal(path: Path, open_journal: OpenJournal) -> JournalFacts:
         )
 
 
-def _stale(host: Host, open_journal: OpenJournal) -> StaleFacts:
+def _stale(host: Host, open_journal: OpenJournal, *, engine: bool) -> StaleFacts:
     from bottle_fsm.backend.choose import NAMES, make_backend  # noqa: PLC0415 - start-up budget
     from bottle_fsm.runner.collect import find  # noqa: PLC0415 - start-up budget
 
+    names = [name for name in NAMES if engine or name != "docker"]
+    unseen = [] if engine else ["today's docker engine was not looked at"]
     with open_journal(host.state_dir) as journal:
-        found = find(journal, host, make_backend, today=NAMES)
+        found = find(journal, host, make_backend, today=names)
     texts = [(f"{s.bottle} {s.resource.kind} {s.resource.name} ({s.cause})", s.undecided) for s in found.strays]
     return StaleFacts(
         strays=tuple(text for text, undecided in texts if not undecided),
         undecided=tuple(text for text, undecided in texts if undecided),
         unreachable=tuple(str(error) for error in found.unreachable),
-        unseen=tuple(note.partition(":")[0] for note in found.notes),
+        unseen=(*unseen, *(note.partition(":")[0] for note in found.notes)),
     )
 
 

@@ -52,8 +52,8 @@ def test_survives_a_look_that_breaks(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_does_not_wait_for_a_look_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str) -> None:
     end = threading.Event()
     monkeypatch.setattr(examine, part, lambda *_, **__: end.wait())
-    monkeypatch.setattr(examine, "SECONDS", 1.5)
-    monkeypatch.setattr(bounded.bounded, "__kwdefaults__", {"seconds": 1.5})
+    monkeypatch.setattr(examine, "SECONDS", 1.0)
+    monkeypatch.setattr(bounded.bounded, "__kwdefaults__", {"seconds": 1.0})
     began = time.monotonic()
     found = look(tmp_path)
     assert time.monotonic() - began < 15
@@ -70,7 +70,7 @@ def test_does_not_wait_for_a_journal_that_another_process_holds(
     def opens(_: Path) -> None:
         end.wait()
 
-    monkeypatch.setattr(bounded.bounded, "__kwdefaults__", {"seconds": 1.5})
+    monkeypatch.setattr(bounded.bounded, "__kwdefaults__", {"seconds": 1.0})
     found = look(tmp_path, opens=opens)
     assert row(found, "state", "journal").level is Level.WARNING
     assert row(found, "state", "leftovers").level is Level.WARNING

@@ -127,8 +127,23 @@ def test_does_not_wait_for_an_engine_that_never_answers(patient: Patient, tmp_pa
         assert time.monotonic() - began < 15
     assert seen.outcome["backends"] == ["local"]
     assert "did not answer in time" in seen.found("engine", "answers")
-    assert (seen.level("backends", "auto"), seen.outcome["auto"]) == ("warning", "")
-    assert "no answer within 5 s" in seen.found("backends", "auto")
+    assert (seen.level("backends", "auto"), seen.outcome["auto"]) == ("ok", "local")
+    assert "the engine does not answer, after 30 s of waiting" in seen.found("backends", "auto")
+    assert seen.found("state", "leftovers") == "none; today's docker engine was not looked at"
+
+
+def test_leaves_no_process_behind_that_waits_for_an_engine(patient: Patient, tmp_path: Path) -> None:
+    client, pids = tmp_path / "bin" / "ssh", tmp_path / "pids"
+    client.parent.mkdir()
+    client.write_text(f"#!/bin/sh\necho $$ >>{pids}\ntrap '' TERM\nexec sleep 600\n")
+    client.chmod(0o755)
+    patient.env = {"DOCKER_HOST": "ssh://me@example.org", "PATH": f"{client.parent}:{os.environ['PATH']}"}
+    seen = patient.seen()
+    assert seen.outcome["backends"] == ["local"]
+    assert seen.level("engine", "answers") == "failed"
+    started = [Path("/proc", pid, "cmdline") for pid in pids.read_text().split()]
+    assert started
+    assert not any(command.exists() and command.read_bytes() for command in started)  # one that is dead has none
 
 
 def test_does_not_trust_an_engine_that_falls_silent(patient: Patient, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from bottle_fsm.cli.door import Verb
 from bottle_fsm.cli.options import json_option
 from bottle_fsm.cli.reading import reading
 from bottle_fsm.cli.report import reporting
+from bottle_fsm.doctor.children import none_left_behind
 from bottle_fsm.doctor.examine import Examination, examine
 from bottle_fsm.doctor.rows import Level, Row
 from bottle_fsm.safetext import safe, safe_block
@@ -36,7 +37,8 @@ def command(context: click.Context, /, *, as_json: bool) -> int:
     """
     app = app_of(context)
     with reporting(app, "doctor", enabled=as_json) as report:
-        found = examine(app.directory, dict(os.environ), reading)
+        with none_left_behind():
+            found = examine(app.directory, dict(os.environ), reading)
         code = 0 if found.backends else 1
         for row in found.rows:
             report.write(row.to_json())
