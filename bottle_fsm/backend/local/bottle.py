@@ -8,21 +8,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
 from bottle_fsm import inside
-from bottle_fsm.backend.local import seccomp
 from bottle_fsm.backend.local.door import Session, Wanted
-from bottle_fsm.backend.local.sandbox import SECCOMP
+from bottle_fsm.backend.local.maintenance import Maintenance
 from bottle_fsm.backend.terminal import STDERR, Terminal
 from bottle_fsm.bottle import ExecResult
 from bottle_fsm.errors import BackendError, DriftError
-from bottle_fsm.failpoints import hit
 from bottle_fsm.model import Json
 from bottle_fsm.places import WORKSPACE
 from bottle_fsm.transfer import SHELL, Call, ExecBottle
@@ -60,22 +56,20 @@ class LocalBottle(ExecBottle):
 
     def run(self, call: Call) -> ExecResult:
         """Run one process to its end; see `ExecBottle.run`."""
-        if call.user == "root":
-            return self._maintain(call)
         deadline = time.monotonic() + call.seconds
+        if call.user == "root":
+            return self._maintain(call, deadline)
         wanted = Wanted(call.argv, call.env, call.workdir or self._settings["workdir"])
         session = Session(self._directory, wanted, place=self._name, stdin=call.stdin is not None)
         try:
             if call.stdin is not None:
                 session.feed(call.stdin, call.length)
-            outputs = self._collect(session, call, deadline)
+            outputs = self._collect(session.frames(deadline), call)
             return ExecResult(session.exit_code(_EXIT_SECONDS), *outputs)
         except TimeoutError:
-            session.close()
-            self._end(call)
             raise TimeoutError(call.argv[0]) from None
         finally:
-            session.close()
+            session.end()
 
     def interact(self, argv: Sequence[str], *, tty: bool, workdir: str | None = None) -> int:
         """Connect this process's terminal or pipes to a command inside; return its exit code."""
@@ -93,58 +87,30 @@ class LocalBottle(ExecBottle):
         finally:
             session.close()
 
-    def _collect(self, session: Session, call: Call, deadline: float) -> tuple[bytes, bytes]:
+    def _collect(self, frames: Iterable[tuple[int, bytes]], call: Call) -> tuple[bytes, bytes]:
+        """Gather what a command writes, as far as anybody will read it."""
         outputs: dict[bool, bytearray] = {False: bytearray(), True: bytearray()}
-        for number, data in session.frames(deadline):
+        for number, data in frames:
             if number != STDERR and call.sink is not None:
                 call.sink.write(data)
                 continue
             outputs[number == STDERR] += data
             if len(outputs[number == STDERR]) > OUTPUT_LIMIT:
-                session.close()
-                self._end(call)
                 raise BackendError(f"a command wrote more than {OUTPUT_LIMIT >> 20} MiB", place=self._name)
         return bytes(outputs[False]), bytes(outputs[True])
 
-    def _end(self, call: Call) -> None:
-        """Kill what a call left behind in sessions of its own; one without a mark is ended with its connection."""
-        if not call.mark:
-            return
-        argv = (SHELL, "-c", inside.KILL, "bottle-kill", call.mark)
-        with suppress(TimeoutError, BackendError):
-            self.run(Call(argv=argv, user="agent", seconds=10.0, mark=""))
-
-    def _maintain(self, call: Call) -> ExecResult:
+    def _maintain(self, call: Call, deadline: float) -> ExecResult:
         """Run a command in a sandbox of its own, with the same places, in which /etc can be written."""
         prefix = self._settings.get("maintenance")
         if not prefix:
             raise BackendError("nothing in this sandbox is done as root", place=self._name)
-        descriptor = seccomp.sealed_fd()
+        command = Maintenance(prefix, call.argv, {**self._settings["env"], **call.env}, place=self._name)
         try:
-            process = subprocess.Popen(
-                [word.replace(SECCOMP, str(descriptor)) for word in (*prefix, *call.argv)],
-                stdin=subprocess.PIPE if call.stdin is not None else subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env={**self._settings["env"], **call.env},
-                pass_fds=(descriptor,),
-                start_new_session=True,
-                cwd="/",
-            )
+            command.begin(deadline)
+            command.feed(call.stdin, call.length)
+            outputs = self._collect(command.frames(deadline), call)
+            return ExecResult(command.exit_code(deadline), *outputs)
+        except TimeoutError:
+            raise TimeoutError(call.argv[0]) from None
         finally:
-            os.close(descriptor)
-        hit("exec.started", self._name)
-        with process:
-            try:
-                data = call.stdin.read(call.length) if call.stdin is not None else None
-                output, errors = process.communicate(data, timeout=call.seconds)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                raise TimeoutError(call.argv[0]) from None
-            except BaseException:
-                process.kill()
-                raise
-        if call.sink is not None:
-            call.sink.write(output)
-            output = b""
-        return ExecResult(128 - process.returncode if process.returncode < 0 else process.returncode, output, errors)
+            command.end()

@@ -9,25 +9,25 @@ import contextlib
 import fcntl
 import json
 import os
-import selectors
 import socket
 import struct
 import termios
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
 
+from bottle_fsm.backend.local.streams import Input, feed, frames
 from bottle_fsm.backend.terminal import STDERR, STDOUT
 from bottle_fsm.errors import BackendError, DriftError
 from bottle_fsm.failpoints import hit
+from bottle_fsm.safetext import safe
 
 CONTROL: Final = "control.sock"
-CHUNK: Final = 1 << 16
 ANSWER_BYTES: Final = 4096
 _CONNECT_SECONDS: Final = 10.0
+_END_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +50,20 @@ class Session:
             DriftError: nobody answers in there. BackendError: the command was refused.
         """
         self._place = place
+        self._tty = wanted.size is not None
         self._files: list[int] = []
-        self._connection = _connect(directory, place)
+        self._input: Input | None = None
         self._answers = b""
+        self._connection = _connect(directory, place)
         try:
             self._start(wanted, stdin=stdin)
-        except (OSError, ValueError, KeyError) as error:
+            hit("exec.started", place)
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             self.close()
             raise BackendError(f"a command could not be started: {error}", place=place) from error
         except BaseException:
             self.close()
             raise
-        hit("exec.started", place)
 
     def _start(self, wanted: Wanted, *, stdin: bool) -> None:
         rows, columns = wanted.size or (0, 0)
@@ -87,66 +89,57 @@ class Session:
         finally:
             for descriptor in given:
                 os.close(descriptor)
-        answer, descriptors = self._first_answer()
-        if wanted.size is not None:
-            if len(descriptors) != 1:
-                raise ValueError("no terminal came")
-            self._files.append(descriptors[0])
-            self.input = self.output = descriptors[0]
-            self.error = -1
+        answer = self._first_answer()
         self.pid = int(answer["pid"])
 
     def _pipes(self, *, stdin: bool) -> list[int]:
         """Make the three pipes, keep our ends, and return the others."""
         if stdin:
-            in_read, self.input = os.pipe()
-            self._files.append(self.input)
+            in_read, in_write = os.pipe()
+            self._input = Input(in_write)
         else:
-            in_read, self.input = os.open(os.devnull, os.O_RDONLY), -1
+            in_read = os.open(os.devnull, os.O_RDONLY)
         self.output, out_write = os.pipe()
         self.error, err_write = os.pipe()
         self._files += [self.output, self.error]
         return [in_read, out_write, err_write]
 
-    def _first_answer(self) -> tuple[dict[str, Any], list[int]]:
-        data, descriptors, _, _ = socket.recv_fds(self._connection, ANSWER_BYTES, 1)
-        self._files += descriptors if len(descriptors) > 1 else []
+    def _first_answer(self) -> dict[str, Any]:
+        """Take the command's pid, and its terminal where it has one: never more than one descriptor."""
+        data, descriptors, _, _ = socket.recv_fds(self._connection, ANSWER_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
+        self._files += descriptors
+        if not data:
+            raise ValueError("the sandbox hung up")
         line, _, self._answers = data.partition(b"\n")
         answer = json.loads(line)
-        if "error" in answer:
-            raise ValueError(str(answer["error"])[:200])
-        return answer, descriptors
+        if not isinstance(answer, dict) or "error" in answer:
+            raise ValueError(safe(str(answer["error"] if isinstance(answer, dict) else answer)[:200]))
+        if len(descriptors) != self._tty:
+            raise ValueError("no terminal came" if self._tty else "a descriptor came that nobody asked for")
+        if self._tty:
+            self.output, self.error = descriptors[0], -1
+            self._input = Input(os.dup(self.output))
+        return answer
 
     # -- while it runs -----------------------------------------------------------------------------------------------
 
     def feed(self, source: IO[bytes], length: int) -> None:
         """Send so many bytes to the command's input in the background, and then its end."""
-        threading.Thread(target=self._feed, args=(source, length), daemon=True, name="exec-input").start()
-
-    def _feed(self, source: IO[bytes], length: int) -> None:
-        # A command that ends without reading breaks the pipe; its exit code tells, so nothing is lost here.
-        with contextlib.suppress(OSError, ValueError):
-            left = length
-            while left and (data := source.read(min(CHUNK, left))):
-                self.send(data)
-                left -= len(data)
-                hit("copy.sending", f"{left} bytes left")
-        self.end_input()
+        if self._input is not None:
+            feed(self._input, source, length)
 
     def send(self, data: bytes) -> None:
-        """Write all of it to the command's input."""
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self.input, view) :]
+        """Write all of it to the command's input; where it has none, nowhere."""
+        if self._input is not None:
+            self._input.write(data)
 
     def end_input(self) -> None:
         """Close the command's input; a terminal gets its end-of-file key instead."""
-        if self.input == self.output:
+        if self._tty:
             with contextlib.suppress(OSError):
-                os.write(self.input, b"\x04")
-        elif self.input in self._files:
-            self._files.remove(self.input)
-            os.close(self.input)
+                self.send(b"\x04")
+        elif self._input is not None:
+            self._input.close()
 
     def frames(self, deadline: float = float("inf")) -> Iterator[tuple[int, bytes]]:
         """Yield (stream, bytes) until the outputs are closed.
@@ -154,23 +147,8 @@ class Session:
         Raises:
             TimeoutError: the deadline, a time of the monotonic clock, passed.
         """
-        with selectors.DefaultSelector() as selector:
-            for descriptor, number in ((self.output, STDOUT), (self.error, STDERR)):
-                if descriptor >= 0:
-                    selector.register(descriptor, selectors.EVENT_READ, number)
-            while selector.get_map():
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    raise TimeoutError
-                for key, _ in selector.select(min(left, 3600.0)):
-                    try:
-                        data = os.read(key.fd, CHUNK)
-                    except OSError:  # the other end of a terminal is gone
-                        data = b""
-                    if data:
-                        yield key.data, data
-                    else:
-                        selector.unregister(key.fileobj)
+        sources = {self.output: STDOUT} | ({} if self._tty else {self.error: STDERR})
+        return frames(sources, deadline)
 
     def resize(self, rows: int, columns: int) -> None:
         """Tell the command's terminal how large it is now."""
@@ -189,23 +167,37 @@ class Session:
             BackendError: it is not told in time.
         """
         deadline = time.monotonic() + seconds
-        while b"\n" not in self._answers:
-            self._connection.settimeout(max(0.01, deadline - time.monotonic()))
-            try:
-                data = self._connection.recv(ANSWER_BYTES)
-            except TimeoutError:
-                data = b""
-            if not data or len(self._answers) > ANSWER_BYTES:
-                raise BackendError("a command closed its outputs but did not end", place=self._place)
-            self._answers += data
         try:
+            while b"\n" not in self._answers and len(self._answers) <= ANSWER_BYTES:
+                self._connection.settimeout(max(0.01, deadline - time.monotonic()))
+                data = self._connection.recv(ANSWER_BYTES)
+                if not data:
+                    raise DriftError("the sandbox ended before its command did", place=self._place)
+                self._answers += data
             return int(json.loads(self._answers.partition(b"\n")[0])["exit"]) & 0xFF
-        except (ValueError, KeyError, TypeError) as error:
+        except TimeoutError:
+            raise BackendError("a command closed its outputs but did not end", place=self._place) from None
+        except ConnectionError as error:
+            raise DriftError("the sandbox ended before its command did", place=self._place) from error
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise BackendError("the sandbox gave no exit code", place=self._place) from error
+
+    def end(self, seconds: float = _END_SECONDS) -> None:
+        """End the command with all that it started, as far as that can be known, and wait until it is done."""
+        deadline = time.monotonic() + seconds
+        with contextlib.suppress(OSError):
+            self._connection.shutdown(socket.SHUT_WR)
+            while (left := deadline - time.monotonic()) > 0:
+                self._connection.settimeout(left)
+                if not self._connection.recv(ANSWER_BYTES):
+                    break
+        self.close()
 
     def close(self) -> None:
         """Let go; what still runs is ended inside."""
         self._connection.close()
+        if self._input is not None:
+            self._input.close()
         for descriptor in self._files:
             os.close(descriptor)
         self._files = []

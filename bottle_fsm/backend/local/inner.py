@@ -36,7 +36,12 @@ LIMITS = {
 HEAD = struct.Struct(">I")
 STANDARD = 3
 """Input, output and errors: what a command gets."""
-HANDLED = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGPIPE, signal.SIGHUP}
+CANNOT_RUN, NOT_FOUND = 126, 127
+BRIDGED = 2048
+"""Connections that are carried at once. The agent makes them, and must not take all of this process's descriptors."""
+MARK = b"BOTTLE_EXEC="
+"""Begins the variable by which a command's descendants are known when they left its session."""
+KILL_ROUNDS, KILL_PAUSE = 200, 0.005
 
 
 class Commands:
@@ -71,51 +76,73 @@ def spawn(request: dict[str, Any], descriptors: list[int], *, terminal: int | No
     pid = os.fork()
     if pid:
         return pid
+    code = CANNOT_RUN  # whatever happens below: a child must never go on as a second first process
     try:
-        os.setsid()
-        for signum in HANDLED:
-            signal.signal(signum, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        if terminal is not None:
-            fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
-            descriptors = [terminal] * 3
-        for number, descriptor in enumerate([os.dup(d) for d in descriptors]):
-            os.dup2(descriptor, number)
-        os.closerange(3, 1 << 16)
-        os.umask(0o022)
-        with contextlib.suppress(OSError):
-            os.chdir(request["cwd"])
-        os.execvpe(request["argv"][0], request["argv"], {**os.environ, **request["env"]})  # noqa: S606 - that is its duty
+        become(request, [terminal] * STANDARD if terminal is not None else descriptors, terminal=terminal)
     except FileNotFoundError:
+        code = NOT_FOUND
         os.write(2, f"{request['argv'][0]}: not found\n".encode())
-        os._exit(127)
-    except BaseException as error:  # noqa: BLE001 - a child must never go on as a second first process
+    except BaseException as error:  # noqa: BLE001 - see above
         os.write(2, f"{request['argv'][0]}: {error}\n".encode())
-        os._exit(126)
+    finally:
+        os._exit(code)
 
 
-async def receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
-    """Read one request, and the descriptors that came with its first byte; None when the other side is gone."""
+def become(request: dict[str, Any], descriptors: list[int], *, terminal: int | None) -> None:
+    """Turn this process into the command."""
+    signal.set_wakeup_fd(-1)
+    for signum in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(signum, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    os.setsid()
+    if terminal is not None:
+        fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+    for number, descriptor in enumerate([os.dup(d) for d in descriptors]):
+        os.dup2(descriptor, number)
+    os.closerange(STANDARD, 1 << 20)
+    os.umask(0o022)
+    try:
+        os.chdir(request["cwd"])
+    except OSError as error:
+        raise RuntimeError(f"cannot run in {request['cwd']}: {error.strerror}") from error
+    os.execvpe(request["argv"][0], request["argv"], {**os.environ, **request["env"]})  # noqa: S606 - that is its duty
+
+
+def checked(request: Any) -> dict[str, Any]:
+    """Return a request if it has the form of one."""
+    argv, env = request["argv"], request["env"]
+    texts = [*argv, *env, *env.values(), request["cwd"]]
+    if not argv or not isinstance(argv, list) or not all(isinstance(text, str) and "\0" not in text for text in texts):
+        raise ValueError("a request needs an argv, variables and a directory, all of them texts")
+    return {**request, "tty": bool(request["tty"])}
+
+
+async def receive(connection: socket.socket, descriptors: list[int]) -> dict[str, Any] | None:
+    """Read one request, and add the descriptors that came with it; None when the other side is gone."""
     loop = asyncio.get_running_loop()
-    data, descriptors = b"", array.array("i")
-    while True:
+    data = b""
+    while len(data) <= REQUEST_BYTES:
         ready = asyncio.Event()
         loop.add_reader(connection, ready.set)
         try:
             await ready.wait()
         finally:
             loop.remove_reader(connection)
-        part, ancillary, _, _ = connection.recvmsg(CHUNK, socket.CMSG_SPACE(3 * descriptors.itemsize))
+        room = socket.CMSG_SPACE(STANDARD * array.array("i").itemsize)
+        part, ancillary, flags, _ = connection.recvmsg(CHUNK, room, socket.MSG_CMSG_CLOEXEC)
         for level, kind, content in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-                descriptors.frombytes(content[: len(content) // descriptors.itemsize * descriptors.itemsize])
-        data += part
-        if not part or len(data) > REQUEST_BYTES:
-            for descriptor in descriptors:
-                os.close(descriptor)
+                whole = array.array("i")
+                whole.frombytes(content[: len(content) // whole.itemsize * whole.itemsize])
+                descriptors.extend(whole)
+        if flags & socket.MSG_CTRUNC:
+            raise ValueError("not all descriptors arrived")
+        if not part:
             return None
+        data += part
         if len(data) >= HEAD.size and len(data) >= HEAD.size + HEAD.unpack_from(data)[0]:
-            return json.loads(data[HEAD.size :]), list(descriptors)
+            return checked(json.loads(data[HEAD.size :]))
+    raise ValueError(f"a request is larger than {REQUEST_BYTES} bytes")
 
 
 async def answer(connection: socket.socket, value: dict[str, Any], descriptors: list[int] | None = None) -> None:
@@ -129,40 +156,82 @@ async def answer(connection: socket.socket, value: dict[str, Any], descriptors: 
 
 async def command(connection: socket.socket, commands: Commands) -> None:
     """Serve one connection: start a command, pass signals on, tell how it ended; kill it when the other side goes."""
-    received = await receive(connection)
-    if received is None:
-        return
-    request, descriptors = received
-    master = None
+    descriptors: list[int] = []
+    answers: list[int] = []
     try:
+        request = await receive(connection, descriptors)
+        if request is None:
+            return
         if request["tty"]:
             master, slave = pty.openpty()
-            size = struct.pack("HHHH", request["rows"], request["columns"], 0, 0)
-            fcntl.ioctl(slave, termios.TIOCSWINSZ, size)
+            answers.append(master)
+            descriptors.append(slave)
+            fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", request["rows"], request["columns"], 0, 0))
             pid = spawn(request, [], terminal=slave)
-            os.close(slave)
         elif len(descriptors) == STANDARD:
             pid = spawn(request, descriptors)
         else:
-            return
+            raise ValueError("a request brings its input, its output and its errors")
         ended = commands.watch(pid)
+        try:
+            await answer(connection, {"pid": pid}, answers)
+        except OSError:  # gone already
+            await end(pid, request)
+            return
     finally:
-        for descriptor in descriptors:
+        for descriptor in descriptors + answers:
             os.close(descriptor)
-    await answer(connection, {"pid": pid}, [master] if master is not None else None)
-    if master is not None:
-        os.close(master)
     gone = asyncio.ensure_future(listen(connection, pid))
     waiting: set[asyncio.Future[Any]] = {ended, gone}
     await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     if ended.done():
         gone.cancel()
-        with contextlib.suppress(OSError):
-            await answer(connection, {"exit": ended.result()})
+    else:
+        await end(pid, request)
+    with contextlib.suppress(OSError):  # who only closed his sending half hears when everything has ended
+        await answer(connection, {"exit": ended.result() if ended.done() else None})
+
+
+async def end(pid: int, request: dict[str, Any]) -> None:
+    """End a command whose launcher went. With a terminal as a terminal does it; else all of it, and for certain.
+
+    `timeout` makes a process group of its own, so the group is not enough; a fork could fail, so nothing is started.
+    """
+    if request["tty"]:
+        for signum in (signal.SIGHUP, signal.SIGCONT):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signum)
         return
-    for signum in (signal.SIGHUP, signal.SIGCONT) if request["tty"] else (signal.SIGKILL,):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(pid, signum)
+    name = MARK.decode().rstrip("=")
+    mark = MARK + os.fsencode(request["env"][name]) if request["env"].get(name) else b""
+    for _ in range(KILL_ROUNDS):
+        found = [other for other in others() if belongs(other, pid, mark)]
+        for other in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(other, signal.SIGKILL)
+        if not found:
+            return
+        await asyncio.sleep(KILL_PAUSE)
+
+
+def others() -> list[int]:
+    """Return every pid in here but this process's own."""
+    return [int(name) for name in os.listdir("/proc") if name.isdecimal() and int(name) != os.getpid()]  # noqa: PTH208
+
+
+def belongs(pid: int, session: int, mark: bytes) -> bool:
+    """Say whether a living process is of a session, or carries a mark."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - nothing is imported that can be spared
+            fields = file.read().rpartition(b")")[2].split()
+        if fields[0] in {b"Z", b"X"}:
+            return False
+        if int(fields[3]) == session:
+            return True
+        with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123 - as above
+            return bool(mark) and mark in file.read().split(b"\0")
+    except (OSError, IndexError, ValueError):
+        return False
 
 
 async def listen(connection: socket.socket, pid: int) -> None:
@@ -192,25 +261,37 @@ async def serve(listener: socket.socket, commands: Commands) -> None:
 
     running = set()
     while True:
-        connection, _ = await loop.sock_accept(listener)
+        try:
+            connection, _ = await loop.sock_accept(listener)
+        except OSError:  # no descriptor is free now; this door must outlast that
+            await asyncio.sleep(KILL_PAUSE)
+            continue
         connection.setblocking(False)  # noqa: FBT003 - the library's signature
         task = asyncio.ensure_future(one(connection))
         running.add(task)
         task.add_done_callback(running.discard)
 
 
-async def bridge(listen_at: str, lead_to: str) -> asyncio.Server:
-    """Carry bytes from one place to another; a place is `tcp:ADDRESS:PORT` or `unix:PATH`."""
+async def bridge(listen_at: str, lead_to: str, free: list[None]) -> asyncio.Server:
+    """Carry bytes from one place to another; a place is `tcp:ADDRESS:PORT` or `unix:PATH`.
+
+    Each connection takes one of `free` while it lasts; one for which none is left is closed at once.
+    """
 
     async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not free:
+            writer.transport.abort()
+            return
+        free.pop()
         try:
             there = await connect(lead_to)
+            await asyncio.gather(pump(reader, there[1]), pump(there[0], writer))
+            there[1].close()
         except OSError:
+            pass
+        finally:
             writer.close()
-            return
-        await asyncio.gather(pump(reader, there[1]), pump(there[0], writer))
-        for end in (writer, there[1]):
-            end.close()
+            free.append(None)
 
     kind, _, where = listen_at.partition(":")
     if kind == "unix":
@@ -248,13 +329,14 @@ async def run(config: dict[str, Any]) -> int:
     stop: asyncio.Future[int] = loop.create_future()
     loop.add_signal_handler(signal.SIGCHLD, commands.reap)
 
-    def end() -> None:
+    def stopped() -> None:
         if not stop.done():
             stop.set_result(0)
 
     for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, end)
-    servers = [await bridge(item["listen"], item["to"]) for item in config["bridges"]]
+        loop.add_signal_handler(signum, stopped)
+    free: list[None] = [None] * min(BRIDGED, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
+    servers = [await bridge(item["listen"], item["to"], free) for item in config["bridges"]]
     listener = socket.socket(fileno=config["control"])
     listener.setblocking(False)  # noqa: FBT003 - the library's signature
     serving = asyncio.ensure_future(serve(listener, commands))
@@ -270,10 +352,11 @@ async def run(config: dict[str, Any]) -> int:
 
 
 def wait_for_go(descriptor: int) -> bool:
-    """Wait until the supervisor has recorded who this is; False when it died before."""
+    """Say that this is here, and wait until the supervisor has recorded who this is; False when it died before."""
     with socket.socket(fileno=descriptor) as supervisor:
         supervisor.settimeout(GO_SECONDS)
         try:
+            supervisor.sendall(b"here")
             return supervisor.recv(16) == b"go"
         except OSError:
             return False
@@ -281,8 +364,16 @@ def wait_for_go(descriptor: int) -> bool:
 
 def main(config: dict[str, Any]) -> int:
     """Shut the door to this process, wait for the word to go, and run."""
-    os.environ.pop("LC_CTYPE", None)  # the interpreter put it there; commands get what the plan says and nothing else
-    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+    # The interpreter may have changed a variable for itself; commands get what the plan says and nothing else.
+    with open("/proc/self/environ", "rb") as file:  # noqa: PTH123 - nothing is imported that can be spared
+        given = dict(item.split(b"=", 1) for item in file.read().split(b"\0") if b"=" in item)
+    os.environb.clear()
+    os.environb.update(given)
+    if ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0):
+        return CANNOT_RUN
+    known = sorted({config["control"], config["go"]})
+    for first, last in zip([STANDARD, *(number + 1 for number in known)], [*known, 1 << 20]):  # noqa: B905 - old Pythons
+        os.closerange(first, last)
     if not wait_for_go(config["go"]):
         return 125
     for name, value in config["limits"].items():

@@ -7,10 +7,11 @@ on, recorded, and is found. Not its duty: what the sandbox is.
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import json
 import os
-import selectors
+import select
 import signal
 import socket
 import subprocess
@@ -21,8 +22,11 @@ from typing import IO, Any
 
 LOG_BYTES = 4 << 20
 """A log that grows beyond this is cut: the older half goes."""
+PR_SET_CHILD_SUBREAPER = 36
 LOOK_SECONDS = 5.0
-GO = b"go"
+HERE, GO = b"here", b"go"
+"""What the first program says when it is there, and what it waits for then."""
+HERE_SECONDS = 30.0
 INFO_SECONDS = 10.0
 
 
@@ -51,6 +55,10 @@ def main(directory: Path) -> int:
 def hold(settings: dict[str, Any], log: IO[bytes]) -> int:
     """Start the sandbox, record it, let it go, and return its exit code."""
     join_cgroup(settings.get("cgroup", ""), settings.get("cgroup_settings", {}))
+    wake = wake_on_sigterm()
+    # What bubblewrap leaves behind when it is killed alone becomes a child of this process, and can be ended.
+    if ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+        raise RuntimeError("no process can be adopted here")
     control = listen()
     ours, theirs = socket.socketpair()
     info_read, info_write = os.pipe()
@@ -63,33 +71,74 @@ def hold(settings: dict[str, Any], log: IO[bytes]) -> int:
         "{control}": control.fileno(),
         "{go}": theirs.fileno(),
     }
-    # The log is given away itself, no pipe: the sandbox can write on when this process is killed.
-    process = subprocess.Popen(
-        [filled(word, numbers) for word in settings["command"]],
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=log,
-        pass_fds=tuple(numbers.values()),
-        env=settings["env"],
-        cwd="/",
-    )
-    for descriptor in (info_write, seccomp):
-        os.close(descriptor)
-    theirs.close()
-    control.close()
-    signal.signal(signal.SIGTERM, lambda *_: process.kill())
-    pid = sandbox_pid(info_read)
-    if pid:
-        record(pid)
-        ours.sendall(GO)
+    try:
+        # The log is given away itself, no pipe: the sandbox can write on when this process is killed. The end from
+        # which its pid is read goes along, so that this pipe does not break either: bubblewrap would die of that
+        # between its fork and its word to the child, which then waits for ever, recorded nowhere.
+        process = subprocess.Popen(
+            filled(settings["command"], numbers),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=(*numbers.values(), info_read),
+            env=settings["env"],
+            cwd="/",
+        )
+        for descriptor in (info_write, seccomp):
+            os.close(descriptor)
+        theirs.close()
+        control.close()
+        pid = sandbox_pid(info_read, wake)
+        if not pid:
+            process.kill()
+            return exit_code(process.wait())
+        handle = os.pidfd_open(pid)
+        write("state.json", identity(pid))
+        admit(pid, ours, handle, wake)
+        wait(handle, wake, log)
+        code = process.wait()
+        if code < 0:  # bubblewrap itself was killed, and its child is ours now
+            code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        return exit_code(code)
+    finally:
+        end_children()
+
+
+def wake_on_sigterm() -> int:
+    """Return a descriptor that becomes readable on SIGTERM, which ends nothing by itself any more."""
+    read, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signal.set_wakeup_fd(write_end)
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    return read
+
+
+def wait(handle: int, wake: int, log: IO[bytes]) -> None:
+    """Wait until the sandbox's first process ended; end it when told to; keep the log small."""
     while True:
+        ready = select.select([handle, wake], [], [], LOOK_SECONDS)[0]
+        if handle in ready:
+            return
+        if wake in ready:
+            os.read(wake, 64)
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+        if os.fstat(log.fileno()).st_size > LOG_BYTES:
+            cut(Path("log"))
+
+
+def end_children() -> None:
+    """Kill and wait for every child that is left, those that were left to us as well."""
+    while True:
+        for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii").split():
+            os.kill(int(pid), signal.SIGKILL)
         try:
-            code = process.wait(LOOK_SECONDS)
-        except subprocess.TimeoutExpired:
-            if os.fstat(log.fileno()).st_size > LOG_BYTES:
-                cut(Path("log"))
-            continue
-        return 128 - code if code < 0 else code
+            os.wait()
+        except ChildProcessError:
+            return
+
+
+def exit_code(code: int) -> int:
+    """Return a subprocess's code as a shell does: 128 and the number of the signal that ended it."""
+    return 128 - code if code < 0 else code
 
 
 def join_cgroup(path: str, texts: dict[str, str]) -> None:
@@ -104,15 +153,27 @@ def join_cgroup(path: str, texts: dict[str, str]) -> None:
     (made / "cgroup.procs").write_text(str(os.getpid()), encoding="ascii")
 
 
-def record(pid: int) -> None:
-    """Write down who the sandbox's first process is; refuse one that is root on this host."""
-    found = identity(pid)
-    words = Path(f"/proc/{pid}/uid_map").read_text(encoding="ascii").split()
-    outside = [(int(first), int(length)) for first, length in zip(words[1::3], words[2::3], strict=True)]
-    if any(first <= 0 < first + length for first, length in outside):
-        os.kill(pid, signal.SIGKILL)
-        raise RuntimeError("the sandbox's user would be root on this host")
-    write("state.json", found)
+def admit(pid: int, ours: socket.socket, handle: int, wake: int) -> None:
+    """Wait until the sandbox's own first program is there, look who it is on this host, and let it go on.
+
+    Not earlier: bubblewrap writes the user map after it has told the pid, and an empty map says nothing.
+    """
+    ready = select.select([ours.fileno(), handle, wake], [], [], HERE_SECONDS)[0]
+    if handle in ready or wake in ready:
+        return  # it ended, or is to end: `wait` sees to both
+    if ours.fileno() not in ready or ours.recv(16) != HERE:
+        raise RuntimeError("the first program of the sandbox did not begin")
+    check_maps(pid)
+    ours.sendall(GO)
+
+
+def check_maps(pid: int) -> None:
+    """Refuse a sandbox in which somebody is root, or in root's group, on this host."""
+    for name in ("uid_map", "gid_map"):
+        words = Path(f"/proc/{pid}/{name}").read_text(encoding="ascii").split()
+        outside = [(int(first), int(length)) for first, length in zip(words[1::3], words[2::3], strict=True)]
+        if not outside or any(first <= 0 < first + length for first, length in outside):
+            raise RuntimeError(f"the sandbox's user would be root on this host: {name} is {' '.join(words) or 'empty'}")
 
 
 def listen() -> socket.socket:
@@ -128,29 +189,33 @@ def listen() -> socket.socket:
     return listener
 
 
-def filled(word: str, numbers: dict[str, int]) -> str:
-    """Put the descriptors' numbers into a word."""
+def filled(words: list[str], numbers: dict[str, int]) -> list[str]:
+    """Put the descriptors' numbers where they stand alone, and into the last word, which is our own; not into paths."""
+    made = [str(numbers.get(word, word)) for word in words[:-1]]
+    last = words[-1]
     for name, number in numbers.items():
-        word = word.replace(name, str(number))
-    return word
+        last = last.replace(name, str(number))
+    return [*made, last]
 
 
-def sandbox_pid(info: int) -> int:
+def sandbox_pid(info: int, wake: int) -> int:
     """Return the pid of the sandbox's first process, from bubblewrap's word; 0 when it did not come up."""
     data = b""
     deadline = time.monotonic() + INFO_SECONDS
-    with selectors.DefaultSelector() as selector:
-        selector.register(info, selectors.EVENT_READ)
-        while selector.select(max(0.0, deadline - time.monotonic())):
+    try:
+        while True:
+            ready = select.select([info, wake], [], [], max(0.0, deadline - time.monotonic()))[0]
+            if info not in ready:  # too late, or told to end
+                return 0
             part = os.read(info, 4096)
             data += part
             try:
                 return int(json.loads(data)["child-pid"])
             except ValueError:
                 if not part:
-                    break
-    os.close(info)
-    return 0
+                    return 0
+    finally:
+        os.close(info)
 
 
 def identity(pid: int) -> dict[str, Any]:
@@ -164,13 +229,14 @@ def identity(pid: int) -> dict[str, Any]:
     }
 
 
-def cut(path: Path) -> int:
-    """Drop the older half of a log in place, and return its new size."""
-    kept = path.read_bytes()[-LOG_BYTES // 2 :]
+def cut(path: Path) -> None:
+    """Drop all but the last lines of a log in place: whoever writes to it goes on writing."""
     with path.open("r+b") as file:
+        file.seek(-LOG_BYTES // 2, os.SEEK_END)
+        kept = file.read(LOG_BYTES // 2)
+        file.seek(0)
         file.write(kept)
         file.truncate()
-    return len(kept)
 
 
 def write(name: str, value: dict[str, Any]) -> None:
