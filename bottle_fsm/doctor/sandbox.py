@@ -21,6 +21,8 @@ APPARMOR: Final = "kernel.apparmor_restrict_unprivileged_userns"
 SETTINGS: Final = (MAX_NAMESPACES, UNPRIVILEGED, APPARMOR)
 _NAMESPACES: Final = "15000"
 _ENGINE: Final = "or use an engine: `--backend docker`"
+_REFUSALS: Final = ("ermission", "not permitted")
+"""What bubblewrap says when the kernel refuses, in its own words and in the C library's."""
 _PROFILE: Final = """\
 abi <abi/4.0>,
 include <tunables/global>
@@ -87,7 +89,7 @@ def _forbidden(facts: SandboxFacts) -> tuple[str, str] | None:
         return f"user namespaces are forbidden ({MAX_NAMESPACES} is 0)", _sysctl(MAX_NAMESPACES, _NAMESPACES)
     if facts.settings.get(UNPRIVILEGED) == "0":
         return f"user namespaces are forbidden ({UNPRIVILEGED} is 0)", _sysctl(UNPRIVILEGED, "1")
-    if facts.settings.get(APPARMOR) == "1":
+    if facts.settings.get(APPARMOR) == "1" and any(word in facts.said for word in _REFUSALS):
         profile = _PROFILE.format(path=facts.programs.get("bwrap") or "/usr/bin/bwrap")
         remedy = "Write this to /etc/apparmor.d/bwrap and run `apparmor_parser -r /etc/apparmor.d/bwrap`"
         return f"AppArmor forbids user namespaces ({APPARMOR} is 1)", f"{remedy}, {_ENGINE}:\n{profile}"

@@ -30,7 +30,7 @@ _CALL: Final = SECONDS - 1.0
 
 
 def look_at_sandboxes(environ: Mapping[str, str], *, platform: str = sys.platform) -> SandboxFacts:
-    """Return the facts; takes no longer than two looks may."""
+    """Return the facts; takes no longer than four looks may."""
     if not platform.startswith("linux"):
         return SandboxFacts(platform=platform)
     programs = {name: shutil.which(name, path=environ.get("PATH")) or "" for name in ("bwrap", "setpriv", "unshare")}

@@ -131,7 +131,8 @@ def journal_rows(facts: JournalFacts) -> Iterator[Row]:
         remedy = "Another process may be writing to it for long: run this again; `bottle-fsm status` shows who works"
         yield warning(AREA, name, f"does not open: {facts.problem}", remedy)
     elif facts.problem:
-        remedy = f"{facts.hint or 'Restore the state directory from a backup'}; {_NAME}"
+        first = f"{facts.hint.rstrip('.')}; if it is damaged, restore" if facts.hint else "Restore"
+        remedy = f"{first} the state directory from a backup, {_NAME}"
         yield failed(AREA, name, f"does not open: {facts.problem}", remedy)
     elif not facts.exists:
         yield ok(AREA, name, "none yet: nothing was launched from here")

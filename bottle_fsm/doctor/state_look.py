@@ -36,7 +36,7 @@ _LARGEST: Final = 65536
 def look_at_directory(path: Path) -> DirectoryFacts:
     """Return the facts of a state directory."""
     place = nearest_existing(path)
-    found = place.path.stat() if place.path == path else None
+    found = place.path.stat() if place.path == path and path.exists() else None  # a link may lead nowhere
     facts = DirectoryFacts(
         path=str(path),
         exists=found is not None,

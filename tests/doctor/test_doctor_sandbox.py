@@ -104,6 +104,19 @@ def test_writes_the_profile_for_the_bwrap_that_is_there() -> None:
     assert "profile bwrap /opt/bin/bwrap flags" in diagnosis(elsewhere)[1]
 
 
+def test_does_not_blame_a_profile_for_what_is_not_a_refusal() -> None:
+    elsewise = replace(forbidden(APPARMOR, "1"), said="bwrap: Can't find source path /lib64: No such file or directory")
+    assert diagnosis(elsewise)[0] == f"bubblewrap cannot start a sandbox: {elsewise.said}"
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["bwrap: setting up uid map: Permission denied", "bwrap: loopback: Failed RTM_NEWADDR: Operation not permitted"],
+)
+def test_blames_the_profile_for_both_refusals(said: str) -> None:
+    assert diagnosis(replace(forbidden(APPARMOR, "1"), said=said))[0].startswith("AppArmor forbids")
+
+
 def test_does_not_blame_a_setting_for_a_sandbox_that_ran() -> None:
     ran = replace(GOOD, settings={APPARMOR: "1", UNPRIVILEGED: "0"})
     assert row(ran, "trial").level is Level.OK

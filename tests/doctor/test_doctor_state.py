@@ -105,9 +105,9 @@ def test_tells_a_busy_journal_from_a_damaged_one() -> None:
     (row,) = journal_rows(JournalFacts(exists=True, problem="no answer within 5 s", late=True))
     assert row.level is Level.WARNING
     assert "run this again" in row.remedy
-    (row,) = journal_rows(JournalFacts(exists=True, problem="file is not a database", hint="Check free space"))
+    (row,) = journal_rows(JournalFacts(exists=True, problem="file is not a database", hint="Check free space."))
     assert row.level is Level.FAILED
-    assert row.remedy.startswith("Check free space; ")
+    assert row.remedy.startswith("Check free space; if it is damaged, restore the state directory from a backup, or ")
     (row,) = journal_rows(JournalFacts(exists=True, problem="damaged"))
     assert "from a backup" in row.remedy
 
@@ -233,6 +233,14 @@ def test_notices_a_file_where_the_directory_should_be(tmp_path: Path) -> None:
     for path in (tmp_path / "file", tmp_path / "file" / "state"):
         facts = look_at_directory(path)
         assert (facts.directory, facts.writable) == (False, False)
+
+
+def test_notices_a_link_that_leads_nowhere(tmp_path: Path) -> None:
+    link = tmp_path / "state"
+    link.symlink_to(tmp_path / "gone")
+    found, disk = directory_rows(look_at_directory(link))
+    assert (found.level, found.found) == (Level.FAILED, f"{link} is no directory")
+    assert disk.remedy == f"`df -h {link}`"
 
 
 def test_reads_the_newest_event_of_a_journal(tmp_path: Path) -> None:
