@@ -101,7 +101,8 @@ def _many_bottles(found: dict[str, Any]) -> str:
 ## Many bottles
 
 On the simulated engine, through the command line; the time of `status` with no bottle ({found["no bottle, s"]} s) is
-taken off before it is divided. Growth of the time for each bottle, from the second-smallest number to the largest:
+taken off before it is divided. For resumes, *each* is without the simulated engine's own time: it is one file, read and
+written whole at every call. Growth of the time for each bottle, from the second-largest number to the largest:
 {growth}; limit {found["limit"]}. `bench/many_bottles.py`
 
 | verb | bottles | time | each |

@@ -27,7 +27,8 @@ def look(world: FakeWorld, launch: Launch) -> Observed:
         DecisionNeededError: an object carries a newer epoch than this launch: the journal is older than the world.
     """
     wanted = {naming.object_name(role, launch.slug) for role in ROLES}
-    found = [_resource(o, launch) for o in world.objects() if o.name in wanted or _of_launch(o, launch)]
+    listed = world.objects(launch=launch.launch, names=wanted)
+    found = [_resource(o, launch) for o in listed if o.name in wanted or _of_launch(o, launch)]
     newer = next((r for r in found if not r.foreign and r.epoch > launch.epoch), None)
     if newer is not None:
         raise DecisionNeededError(
@@ -52,8 +53,14 @@ def everything(world: FakeWorld, root: str | None) -> tuple[Resource, ...]:
 
 def one(world: FakeWorld, launch: Launch, role: str) -> FakeObject | None:
     """Return this launch's object of a role; None when there is none."""
-    found = (o for o in world.objects() if _of_launch(o, launch) and o.labels[naming.LABEL_ROLE] == role)
+    found = (
+        o for o in world.objects(launch=launch.launch) if _of_launch(o, launch) and o.labels[naming.LABEL_ROLE] == role
+    )
     return next(found, None)
+
+
+def _role(found: FakeObject) -> str:
+    return found.labels[naming.LABEL_ROLE]
 
 
 def gone(found: Resource) -> Resource:

@@ -11,7 +11,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any, Final, Literal
 
 from bottle_fsm.errors import BackendError, EngineUnavailableError, NameTakenError, TransientError
 from bottle_fsm.model import Json
+from bottle_fsm.naming import LABEL_LAUNCH
 
 VOLATILE: Final = "/run/"
 """What lies below it inside a container lives on tmpfs: it goes when the container stops."""
@@ -75,13 +76,16 @@ class FakeWorld:
         with self._open() as state:
             return str(state["engine"])
 
-    def objects(self) -> list[FakeObject]:
-        """Return all objects, oldest first; asking makes no file."""
+    def objects(self, *, launch: str = "", names: Collection[str] = ()) -> list[FakeObject]:
+        """Return objects, oldest first: all, or those of a launch or with one of the names; asking makes no file."""
         if not self._path.exists():
             return []
         with self._open() as state:
             self._reply(state, "list", "")
-            return [FakeObject(**o) for o in state["objects"].values()]
+            found = state["objects"].values()
+            if launch or names:
+                found = [o for o in found if o["labels"].get(LABEL_LAUNCH) == launch or o["name"] in names]
+            return [FakeObject(**o) for o in found]
 
     def create(self, kind: str, name: str, labels: dict[str, str], *, networks: list[str] | None = None) -> str:
         """Make an object and return its id.
