@@ -179,3 +179,16 @@ def test_imports_docker_only_when_an_engine_is_asked() -> None:
         "import sys, bottle_fsm.backend.docker.images; sys.exit('docker' in sys.modules or 'requests' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_refuses_an_address_that_is_none_and_shows_no_part_of_it() -> None:
+    with pytest.raises(EngineUnavailableError, match="DOCKER_HOST is no address") as caught:
+        resolve({"DOCKER_HOST": "tcp://me:hush@[x"})
+    assert "hush" not in str(caught.value)
+
+
+def test_refuses_a_password_in_the_address_for_it_would_be_recorded() -> None:
+    with pytest.raises(EngineUnavailableError, match="holds a password") as caught:
+        resolve({"DOCKER_HOST": "tcp://me:hush@engine:2376"})
+    assert "hush" not in f"{caught.value} {caught.value.hint}"
+    assert resolve({"DOCKER_HOST": "ssh://me@engine"}).url == "ssh://me@engine"

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from bottle_fsm.errors import EngineUnavailableError
 from bottle_fsm.model import Json
@@ -82,16 +83,32 @@ def resolve(environ: Mapping[str, str]) -> Address:
     """Return the address that the user's environment and docker configuration name.
 
     Raises:
-        EngineUnavailableError: the named context does not exist or cannot be read.
+        EngineUnavailableError: the named context does not exist or cannot be read, or the address makes no sense.
     """
     config = _config_dir(environ)
     host = environ.get("DOCKER_HOST", "")
     if host:
-        return Address(host, *_tls_of_environment(environ, config))
+        return Address(_without_password(host), *_tls_of_environment(environ, config))
     name = environ.get("DOCKER_CONTEXT") or _current_context(config)
     if name in _NO_CONTEXT:
         return Address(DEFAULT_URL)
     return _context(name, config)
+
+
+def _without_password(url: str) -> str:
+    """Return an address that may stand in plan, journal and messages; the engine's own ways of proving who asks do."""
+    try:
+        password = urlsplit(url).password
+    except ValueError:
+        hint = "Write it as unix:///PATH, tcp://HOST:PORT or ssh://USER@HOST"
+        raise EngineUnavailableError("DOCKER_HOST is no address", place="DOCKER_HOST", hint=hint) from None
+    if password:
+        raise EngineUnavailableError(
+            "DOCKER_HOST holds a password, which would stand in the journal",
+            place="DOCKER_HOST",
+            hint="Use a key (ssh://USER@HOST) or a client certificate (DOCKER_TLS_VERIFY, DOCKER_CERT_PATH)",
+        )
+    return url
 
 
 def _config_dir(environ: Mapping[str, str]) -> Path:
