@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -27,7 +28,7 @@ MANIFEST: Final[dict[str, Any]] = {
     },
     "agents": {"guest": {"bottle": "room", "command": ["bash"]}},
 }
-SECRET: Final = "secret-5be1a0c7-never-to-be-seen"
+SECRET: Final = f"secret-{uuid.uuid4().hex}-never-to-be-seen"
 
 
 @dataclass

@@ -166,6 +166,22 @@ def test_hands_out_exactly_the_environment_of_the_plan(walls: Tenant) -> None:
     assert SECRET not in json.dumps(planned)
 
 
+def test_loads_nothing_into_the_programs_that_build_the_wall(tenant: Tenant) -> None:
+    """A library named in the manifest's variables must meet only what runs inside: outside, that would be root."""
+    path = tenant.write()
+    manifest = json.loads(path.read_text())
+    manifest["bottles"]["room"]["env"]["LD_PRELOAD"] = "/nowhere/evil.so"
+    path.write_text(json.dumps(manifest))
+    tenant.ok("apply", path, "--backend", "local")
+    pid = tenant.supervisors()[0].known.pid
+    outside = [int(n) for n in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    assert outside
+    for child in outside:
+        assert b"LD_PRELOAD" not in Path(f"/proc/{child}/environ").read_bytes()
+    complaints = (tenant.directory("agent") / "log").read_text().count("evil.so")
+    assert complaints == 1, "the first process inside alone; unshare, setpriv and bwrap would have complained, too"
+
+
 def test_shows_the_secret_to_nobody_outside(walls: Tenant) -> None:
     for path in walls.state.rglob("*"):
         if path.is_file():
@@ -186,7 +202,8 @@ def test_holds_the_number_of_processes(walls: Tenant) -> None:
 def test_confines_the_interceptor_to_the_guards_socket(walls: Tenant) -> None:
     assert walls.inside("cut -d: -f1 /proc/net/dev | tail -n +3 | tr -d ' '", role="interceptor") == "lo"
     found = walls.inside("find / -type s 2>/dev/null | sort", role="interceptor").split()
-    assert found == ["/run/door/proxy.sock", "/run/door/relay.sock", "/run/guard/proxy.sock", "/run/guard/scan.sock"]
+    ways = ["/run/door/proxy.sock", "/run/door/relay.sock", "/run/guard/proxy.sock", "/run/guard/scan.sock"]
+    assert found == [*ways, "/var/lib/bottle-fsm/health.sock"]
     assert walls.door("interceptor").exec(["sh", "-c", "rm /run/guard/proxy.sock"]).code != 0
 
 

@@ -19,7 +19,7 @@ from bottle_fsm.backend.local.etc import fill_etc
 from bottle_fsm.backend.local.places import CODE, DOOR, GUARD_DOOR, LOOPBACK, VENV
 from bottle_fsm.backend.local.plan import LocalBottlePlan, SandboxPlan
 from bottle_fsm.backend.local.resolve import PATH
-from bottle_fsm.backend.local.sandbox import CONTROL, ROOTS_PLACES, Bind, Sandbox, argv, system_links
+from bottle_fsm.backend.local.sandbox import CONTROL, ROOTS_PLACES, Bind, Sandbox, argv, system_links, variables
 from bottle_fsm.egress import files as egress_files
 from bottle_fsm.errors import BackendError
 from bottle_fsm.model import Json, Launch
@@ -58,6 +58,7 @@ class Builder:
         hostname = f"bottle-{box.role}"
         fill_etc(new / "etc", hostname=hostname, network=box.network)
         (new / "seccomp.bpf").write_bytes(seccomp.program())
+        (new / "variables").write_bytes(variables(self._environment(box)))
         binds = [Bind(stages.seen(Path(inner.__file__)), f"{CODE}/inner.py")]
         if box.role == naming.ROLE_AGENT:
             binds += self._agent(box, new, final, stages)

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Final
 
 from bottle_fsm.backend.local import seccomp
-from bottle_fsm.backend.local.sandbox import SECCOMP
+from bottle_fsm.backend.local.sandbox import SECCOMP, VARIABLES, variables
 from bottle_fsm.backend.local.streams import Input, feed, frames
 from bottle_fsm.backend.terminal import STDERR, STDOUT
 from bottle_fsm.errors import BackendError
@@ -38,18 +38,22 @@ class Maintenance:
         self._place = place
         in_read, in_write = os.pipe()
         self._input = Input(in_write)
-        descriptor = seccomp.sealed_fd()
+        descriptor, settings = seccomp.sealed_fd(), os.memfd_create("variables", 0)
+        given = {SECCOMP: str(descriptor), VARIABLES: str(settings)}
         try:
+            with open(settings, "wb", closefd=False) as file:
+                file.write(variables(env))
+            os.lseek(settings, 0, os.SEEK_SET)
             self._process = subprocess.Popen(
                 [
-                    *(str(descriptor) if word == SECCOMP else word for word in prefix),
+                    *(given.get(word, word) for word in prefix),
                     *(SHELL, "-c", GATE, "bottle-gate", *argv),
                 ],
                 stdin=in_read,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                env=dict(env),
-                pass_fds=(descriptor,),
+                env={"PATH": os.defpath},
+                pass_fds=(descriptor, settings),
                 start_new_session=True,
                 cwd="/",
                 bufsize=0,
@@ -60,6 +64,7 @@ class Maintenance:
         finally:
             os.close(in_read)
             os.close(descriptor)
+            os.close(settings)
         output, errors = self._process.stdout, self._process.stderr
         assert output is not None  # noqa: S101 - asked for above
         assert errors is not None  # noqa: S101 - asked for above

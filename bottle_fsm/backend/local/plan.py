@@ -13,7 +13,7 @@ from bottle_fsm import naming
 from bottle_fsm.model import Json
 from bottle_fsm.plan.bottle_plan import BottlePlan, PlannedObject
 
-GENERATOR: Final = 1
+GENERATOR: Final = 2
 """Goes up when this backend makes other sandboxes from the same inputs."""
 FACT_CA: Final = "ca_sha256"
 FACT_TRUSTED: Final = "gate.passed"

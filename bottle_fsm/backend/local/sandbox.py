@@ -17,6 +17,7 @@ from bottle_fsm.places import RUN_DIR
 
 SECCOMP: Final = "{seccomp}"
 INFO: Final = "{info}"
+VARIABLES: Final = "{variables}"
 CONTROL: Final = "{control}"
 """Placeholders for the numbers of file descriptors, which only the supervisor knows."""
 SYSTEM: Final = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
@@ -61,7 +62,7 @@ def argv(box: Sandbox, *, links: Mapping[str, str]) -> tuple[str, ...]:
     words = ["bwrap", "--unshare-all", *(["--share-net"] if box.network else [])]
     words += ["--unshare-user", "--disable-userns", "--assert-userns-disabled"]
     words += ["--uid", str(box.uid), "--gid", str(box.gid), "--hostname", box.hostname]
-    words += ["--cap-drop", "ALL", "--new-session", "--seccomp", SECCOMP]
+    words += ["--cap-drop", "ALL", "--new-session", "--seccomp", SECCOMP, "--args", VARIABLES]
     # A short one ends with its launcher; a long one is recorded before it begins, and its first process is our own.
     words += ["--die-with-parent"] if box.maintenance else ["--as-pid-1", "--info-fd", INFO]
     words += ["--ro-bind", "/usr", "/usr"]
@@ -76,6 +77,16 @@ def argv(box: Sandbox, *, links: Mapping[str, str]) -> tuple[str, ...]:
     for bind in box.binds:
         words += ["--bind" if bind.writable else "--ro-bind", bind.source, bind.target]
     return (*words, "--remount-ro", "/", "--")
+
+
+def variables(env: Mapping[str, str]) -> bytes:
+    """Return what bubblewrap reads from `VARIABLES`: the environment inside, and nothing of the one outside.
+
+    It must not be the environment of bubblewrap itself, nor of what drops root's power before it: a manifest could name
+    a library there that they would load.
+    """
+    words = ["--clearenv", *(word for name, value in env.items() for word in ("--setenv", name, value))]
+    return "".join(f"{word}\0" for word in words).encode("utf-8", "surrogateescape")
 
 
 def system_links() -> dict[str, str]:

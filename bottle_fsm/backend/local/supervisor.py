@@ -62,11 +62,10 @@ def hold(settings: dict[str, Any], log: IO[bytes]) -> int:
     control = listen()
     ours, theirs = socket.socketpair()
     info_read, info_write = os.pipe()
-    seccomp = os.memfd_create("seccomp", 0)
-    os.write(seccomp, Path("seccomp.bpf").read_bytes())
-    os.lseek(seccomp, 0, os.SEEK_SET)
+    seccomp, variables = loaded("seccomp.bpf"), loaded("variables")
     numbers = {
         "{seccomp}": seccomp,
+        "{variables}": variables,
         "{info}": info_write,
         "{control}": control.fileno(),
         "{go}": theirs.fileno(),
@@ -81,10 +80,10 @@ def hold(settings: dict[str, Any], log: IO[bytes]) -> int:
             stdout=log,
             stderr=log,
             pass_fds=(*numbers.values(), info_read),
-            env=settings["env"],
+            env={"PATH": os.defpath},  # never the sandbox's own: it could make these programs load something
             cwd="/",
         )
-        for descriptor in (info_write, seccomp):
+        for descriptor in (info_write, seccomp, variables):
             os.close(descriptor)
         theirs.close()
         control.close()
@@ -93,7 +92,6 @@ def hold(settings: dict[str, Any], log: IO[bytes]) -> int:
             process.kill()
             return exit_code(process.wait())
         handle = os.pidfd_open(pid)
-        write("state.json", identity(pid))
         admit(pid, ours, handle, wake)
         wait(handle, wake, log)
         code = process.wait()
@@ -102,6 +100,15 @@ def hold(settings: dict[str, Any], log: IO[bytes]) -> int:
         return exit_code(code)
     finally:
         end_children()
+
+
+def loaded(name: str) -> int:
+    """Return a descriptor from which a file's content can be read, apart from the file."""
+    descriptor = os.memfd_create(name, 0)
+    with open(descriptor, "wb", closefd=False) as file:
+        file.write(Path(name).read_bytes())
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
 
 
 def wake_on_sigterm() -> int:
@@ -154,7 +161,7 @@ def join_cgroup(path: str, texts: dict[str, str]) -> None:
 
 
 def admit(pid: int, ours: socket.socket, handle: int, wake: int) -> None:
-    """Wait until the sandbox's own first program is there, look who it is on this host, and let it go on.
+    """Wait until the sandbox's own first program is there, look who it is on this host, record it, and let it go on.
 
     Not earlier: bubblewrap writes the user map after it has told the pid, and an empty map says nothing.
     """
@@ -164,6 +171,7 @@ def admit(pid: int, ours: socket.socket, handle: int, wake: int) -> None:
     if ours.fileno() not in ready or ours.recv(16) != HERE:
         raise RuntimeError("the first program of the sandbox did not begin")
     check_maps(pid)
+    write("state.json", identity(pid))  # from here on it counts as running
     ours.sendall(GO)
 
 
