@@ -46,6 +46,23 @@ _RUN_JAVA: Final = (
     "java -Dhttps.proxyHost=${address%:*} -Dhttps.proxyPort=${address##*:} Gate.java"
 )
 
+_NPM_VERSION: Final = (
+    # its own answer costs as much as the whole question
+    """sed -n 's/^ *"version": "\\([^"]*\\)".*/\\1/p' """
+    """"$(readlink -f "$(command -v npm)" | sed 's|/bin/[^/]*$||')"/package.json"""
+)
+
+
+def _has_module(name: str) -> str:
+    """Return the test for a Python module's presence; importing it would cost as much as the question."""
+    found = f"import importlib.util as u, sys; sys.exit(u.find_spec('{name}') is None)"
+    return f'has python3 && python3 -c "{found}" 2>/dev/null'
+
+
+def _module_version(name: str) -> str:
+    return f"python3 -c 'import importlib.metadata as m; print(m.version(\"{name}\"))'"
+
+
 TOOLS: Final[tuple[tuple[str, str, str, str], ...]] = (
     ("curl", "has curl", "curl --version | head -n 1", f"curl -sS --fail {_URL}"),
     ("wget", "has wget", "wget --version 2>&1 | head -n 1", f"wget -q -O - -T 15 -t 1 {_URL}"),
@@ -53,21 +70,21 @@ TOOLS: Final[tuple[tuple[str, str, str, str], ...]] = (
     ("python-urllib", "has python3", "python3 --version", f"python3 -c '{_URLLIB}'"),
     (
         "python-requests",
-        "has python3 && python3 -c 'import requests' 2>/dev/null",
-        "python3 -c 'import requests; print(requests.__version__)'",
+        _has_module("requests"),
+        _module_version("requests"),
         f"python3 -c '{_REQUESTS}'",
     ),
     (
         "pip",
-        "has python3 && python3 -c 'import pip' 2>/dev/null",
-        "python3 -c 'import pip; print(pip.__version__)'",
+        _has_module("pip"),
+        _module_version("pip"),
         _PIP,
     ),
     ("node", "has node", "node --version", f"node -e '{_FETCH_OR_FAIL}'"),
     (
         "npm",
         "has npm",
-        "npm --version",
+        _NPM_VERSION,
         f"npm --no-update-notifier --fetch-retries=0 --cache=. --registry={_URL} ping",
     ),
     (
