@@ -14,7 +14,7 @@ from typing import Any, Final
 from bottle_fsm.backend.local import seccomp
 from bottle_fsm.backend.local.confine import Identity, Stages
 from bottle_fsm.backend.local.etc import fill_etc
-from bottle_fsm.backend.local.sandbox import INFO, SECCOMP, Bind, Sandbox, argv, system_links
+from bottle_fsm.backend.local.sandbox import INFO, SECCOMP, VARIABLES, Bind, Sandbox, argv, system_links, variables
 
 USER: Final = 65000
 """An ordinary user's id, for a launcher that is not root."""
@@ -86,23 +86,25 @@ class Room:
     def start(self, command: Sequence[str], *, env: Mapping[str, str] = ENV) -> subprocess.Popen[str]:
         """Start a sandbox's command, with the descriptors that it names."""
         info_read, info_write = os.pipe()
-        program = seccomp.sealed_fd()
-        numbers = {SECCOMP: str(program), INFO: str(info_write)}
+        program, settings = seccomp.sealed_fd(), os.memfd_create("variables")
+        numbers = {SECCOMP: str(program), VARIABLES: str(settings), INFO: str(info_write)}
         try:
+            os.write(settings, variables(env))
+            os.lseek(settings, 0, os.SEEK_SET)
             return subprocess.Popen(
                 [numbers.get(word, word) for word in command],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                env=env,
+                env={"PATH": "/usr/bin:/bin", "OUTSIDE": "only"},
                 # With its read end in there as well the pipe never breaks: a bubblewrap that cannot write dies between
                 # its fork and its word to the child, which then waits for ever.
-                pass_fds=(program, info_write, info_read),
+                pass_fds=(program, settings, info_write, info_read),
                 text=True,
                 cwd="/",
             )
         finally:
-            for descriptor in (info_read, info_write, program):
+            for descriptor in (info_read, info_write, program, settings):
                 os.close(descriptor)
 
     def run(self, command: Sequence[str], *, env: Mapping[str, str] = ENV) -> subprocess.CompletedProcess[str]:

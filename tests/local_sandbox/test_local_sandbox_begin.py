@@ -13,7 +13,7 @@ import pytest
 
 from bottle_fsm.backend.local import proc, seccomp
 from bottle_fsm.backend.local.confine import Identity
-from bottle_fsm.backend.local.sandbox import Bind
+from bottle_fsm.backend.local.sandbox import Bind, variables
 from bottle_fsm.backend.local.world import LocalObject, LocalWorld
 from bottle_fsm.errors import SidecarExitedError
 from local_sandbox.sandbox_room import ENV, PYTHON, Room
@@ -27,18 +27,20 @@ MARK: Final = "BOTTLE_TEST_BEGIN"
 def made(world: LocalWorld, command: Sequence[str], mark: str) -> LocalObject:
     def fill(new: Path, final: Path) -> dict[str, object]:
         (new / "seccomp.bpf").write_bytes(seccomp.program())
-        return {"command": list(command), "env": {**ENV, MARK: mark}, "python": PYTHON, "workdir": "/"}
+        (new / "variables").write_bytes(variables({**ENV, MARK: mark}))
+        return {"command": list(command), "env": dict(ENV), "python": PYTHON, "workdir": "/"}
 
     return world.create("process", "bottle-x", {}, fill=fill)
 
 
 def marked(mark: str) -> list[int]:
-    """Return every process of this machine with the mark, of whatever user and in whatever namespace."""
+    """Return every process of this machine that has the mark, or the path that it is in its words or its mounts."""
     found = []
-    for path in Path("/proc").glob("[0-9]*/environ"):
+    for path in Path("/proc").glob("[0-9]*"):
         try:
-            if f"{MARK}={mark}".encode() in path.read_bytes().split(b"\0"):
-                found.append(int(path.parent.name))
+            named = mark.encode() in (path / "cmdline").read_bytes() + (path / "mountinfo").read_bytes()
+            if named or f"{MARK}={mark}".encode() in (path / "environ").read_bytes().split(b"\0"):
+                found.append(int(path.name))
         except OSError:
             continue
     return found
@@ -83,14 +85,15 @@ def test_one_whose_supervisor_dies_before_it_recorded_it_leaves_nothing(tmp_path
     binds = [Bind(str(work), "/workspace", writable=True)]
     command = room.words((PYTHON, "-c", WAIT_FOR_GO), binds=binds)
     world = LocalWorld(tmp_path / "world")
-    item = made(world, ("/bin/sh", "-c", 'kill -9 $PPID; exec "$@"', "sh", *command), str(tmp_path))
+    item = made(world, ("/bin/sh", "-c", 'kill -9 $PPID; exec "$@"', "sh", *command), str(room.folder))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("bottle_fsm.backend.local.world.START_SECONDS", 2.0)
         with pytest.raises(SidecarExitedError):
             world.start(item)
-    left = gone(str(tmp_path))
+    left = gone(str(room.folder))
     end(left)
     assert left == []
     assert not (item.directory / "state.json").exists()
+    assert not (item.directory / "exit.json").exists(), "the supervisor was killed, and did not give up by itself"
     assert list(work.iterdir()) == []
     world.remove(item)

@@ -103,13 +103,14 @@ def write(p):
     except OSError as e:
         return e.strerror
     return "written"
-places = ["/", "/usr", "/usr/local/bin", "/etc", "/etc/ssl/certs", "/opt/bottle-fsm", "/tmp", "/var/tmp", "/run/bottle"]
+places = ["/", "/usr", "/usr/local/bin", "/etc", "/etc/ssl/certs", "/opt/bottle-fsm", "/dev"]
+places += ["/tmp", "/var/tmp", "/run/bottle", "/dev/shm"]
 print(json.dumps({p: write(p) for p in places} | {"mode": oct(os.stat("/run/bottle").st_mode & 0o7777)}))
 """)
     refused = "Read-only file system"
     assert answers == {
-        **dict.fromkeys(("/", "/usr", "/usr/local/bin", "/etc", "/etc/ssl/certs", "/opt/bottle-fsm"), refused),
-        **dict.fromkeys(("/tmp", "/var/tmp", "/run/bottle"), "written"),
+        **dict.fromkeys(("/", "/usr", "/usr/local/bin", "/etc", "/etc/ssl/certs", "/opt/bottle-fsm", "/dev"), refused),
+        **dict.fromkeys(("/tmp", "/var/tmp", "/run/bottle", "/dev/shm"), "written"),
         "mode": "0o700",
     }
 

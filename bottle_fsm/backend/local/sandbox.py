@@ -68,7 +68,8 @@ def argv(box: Sandbox, *, links: Mapping[str, str]) -> tuple[str, ...]:
     words += ["--ro-bind", "/usr", "/usr"]
     for path, target in links.items():
         words += ["--symlink", target, path] if target else ["--ro-bind", path, path]
-    words += ["--proc", "/proc", "--dev", "/dev"]
+    # Names in /dev are the system's: first processes open /dev/ptmx by a link, and the agent would own its directory.
+    words += ["--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]  # noqa: S108 - inside
     for path, mode in (("/tmp", "1777"), ("/run", "0755"), ("/var", "0755")):  # noqa: S108 - inside
         words += ["--perms", mode, "--tmpfs", path]
     words += ["--perms", "1777", "--dir", "/var/tmp", "--symlink", "/run", "/var/run"]  # noqa: S108 - inside
