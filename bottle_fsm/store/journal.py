@@ -33,6 +33,8 @@ from bottle_fsm.store.record import BottleRecord, fold
 
 DATABASE: Final = "journal.sqlite3"
 _BUSY_SECONDS: Final = 30.0
+_FLAT: Final = frozenset({str, int, float, bool, type(None)})
+"""Types that JSON gives back as they were."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +215,8 @@ class Journal:
         }
         body = canonical(fields)
         # What a reader would get: JSON has no tuples. Parsing the small parts again is cheaper than the whole.
-        fields["evidence"] = json.loads(canonical(draft.evidence)) if draft.evidence else {}
+        if not _FLAT.issuperset(map(type, draft.evidence.values())):
+            fields["evidence"] = json.loads(canonical(draft.evidence))
         fields["resources"] = tuple(json.loads(canonical(fields["resources"]))) if draft.resources else ()
         event = Event(**fields, hash=chain.hash_body(body))
         self._connection.execute("INSERT INTO event VALUES (?, ?, ?)", (event.sequence, body, event.hash))
