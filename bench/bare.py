@@ -33,6 +33,9 @@ class Forgetful(Journal):
         """Fold an event in memory."""
         self.events_seen += 1
         fields: Json = {**asdict(draft), "resources": tuple(r.to_json() for r in draft.resources)}
+        known = self._bottles.get(draft.bottle) if fields.pop("inherit") else None
+        if known is not None:
+            fields |= {n: fields[n] or getattr(known, n) for n in ("launch", "machine", "spec")}
         event = Event(
             sequence=self.events_seen, time="", monotonic=0.0, boot="", run="", actor={}, prev="", hash="", **fields
         )

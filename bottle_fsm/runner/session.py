@@ -107,9 +107,7 @@ class Session:
 
     def commit(self, kind: str, **fields: Any) -> Event:
         """Commit an event of this bottle's current launch and tell people."""
-        record = self.record
-        known = {"launch": record.launch, "machine": record.machine, "spec": record.spec}
-        event = self.runtime.journal.append(Draft(kind, self.bottle, epoch=self.epoch, **{**known, **fields}))
+        event = self.runtime.journal.append(Draft(kind, self.bottle, epoch=self.epoch, inherit=True, **fields))
         self.runtime.people.committed(event)
         return event
 

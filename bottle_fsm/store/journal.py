@@ -33,13 +33,17 @@ from bottle_fsm.store.record import BottleRecord, fold
 
 DATABASE: Final = "journal.sqlite3"
 _BUSY_SECONDS: Final = 30.0
+_NOTHING: Final = BottleRecord("")
 _FLAT: Final = frozenset({str, int, float, bool, type(None)})
 """Types that JSON gives back as they were."""
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """An event before it has a place in the chain; see `model.Event` for the fields."""
+    """An event before it has a place in the chain; see `model.Event` for the fields.
+
+    `inherit`: launch, machine and spec that are left empty are those of the bottle's record.
+    """
 
     kind: str
     bottle: str = ""
@@ -56,6 +60,7 @@ class Draft:
     evidence: Json = field(default_factory=dict)
     error: str = ""
     duration: float = 0.0
+    inherit: bool = False
 
 
 class Journal:
@@ -184,11 +189,13 @@ class Journal:
 
     def _append(self, draft: Draft) -> Event:
         sequence, prev = self._records.head()
+        record = None
         if draft.bottle and draft.kind != kinds.LOCK:
             record = self._records.at_head(draft.bottle)
             current = record.epoch if record else 0
             if current != draft.epoch:
                 raise _lost(draft.bottle, current, draft.epoch)
+        inherited = record if draft.inherit and record else _NOTHING
         fields: Json = {
             "sequence": sequence + 1,
             "time": datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
@@ -198,9 +205,9 @@ class Journal:
             "epoch": draft.epoch,
             "actor": self._actor,
             "bottle": draft.bottle,
-            "launch": draft.launch,
-            "machine": draft.machine,
-            "spec": draft.spec,
+            "launch": draft.launch or inherited.launch,
+            "machine": draft.machine or inherited.machine,
+            "spec": draft.spec or inherited.spec,
             "kind": draft.kind,
             "trigger": draft.trigger,
             "source": draft.source,
