@@ -65,11 +65,15 @@ class LocalBottle(ExecBottle):
             if call.stdin is not None:
                 session.feed(call.stdin, call.length)
             outputs = self._collect(session.frames(deadline), call)
-            return ExecResult(session.exit_code(_EXIT_SECONDS), *outputs)
+            result = ExecResult(session.exit_code(_EXIT_SECONDS), *outputs)
         except TimeoutError:
-            raise TimeoutError(call.argv[0]) from None
-        finally:
             session.end()
+            raise TimeoutError(call.argv[0]) from None
+        except BaseException:
+            session.end()
+            raise
+        session.close()
+        return result
 
     def interact(self, argv: Sequence[str], *, tty: bool, workdir: str | None = None) -> int:
         """Connect this process's terminal or pipes to a command inside; return its exit code."""

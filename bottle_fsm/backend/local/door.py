@@ -28,6 +28,8 @@ CONTROL: Final = "control.sock"
 ANSWER_BYTES: Final = 4096
 _CONNECT_SECONDS: Final = 10.0
 _END_SECONDS: Final = 5.0
+_END: Final = b"\0"
+"""In place of a signal's number: everything that the command started is to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +188,8 @@ class Session:
         """End the command with all that it started, as far as that can be known, and wait until it is done."""
         deadline = time.monotonic() + seconds
         with contextlib.suppress(OSError):
+            self._connection.settimeout(seconds)
+            self._connection.sendall(_END)
             self._connection.shutdown(socket.SHUT_WR)
             while (left := deadline - time.monotonic()) > 0:
                 self._connection.settimeout(left)
@@ -194,7 +198,7 @@ class Session:
         self.close()
 
     def close(self) -> None:
-        """Let go; what still runs is ended inside."""
+        """Let go. A command that still runs is ended inside; what one that ended left running stays."""
         self._connection.close()
         if self._input is not None:
             self._input.close()

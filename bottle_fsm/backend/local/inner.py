@@ -39,8 +39,10 @@ STANDARD = 3
 CANNOT_RUN, NOT_FOUND = 126, 127
 BRIDGED = 2048
 """Connections that are carried at once. The agent makes them, and must not take all of this process's descriptors."""
-MARK = b"BOTTLE_EXEC="
-"""Begins the variable by which a command's descendants are known when they left its session."""
+MARK_NAME = "BOTTLE_EXEC"
+"""The variable by which a command's descendants are known when they left its session, or it has ended."""
+END = 0
+"""Sent in place of a signal: end everything."""
 KILL_ROUNDS, KILL_PAUSE = 200, 0.005
 
 
@@ -114,7 +116,8 @@ def checked(request: Any) -> dict[str, Any]:
     texts = [*argv, *env, *env.values(), request["cwd"]]
     if not argv or not isinstance(argv, list) or not all(isinstance(text, str) and "\0" not in text for text in texts):
         raise ValueError("a request needs an argv, variables and a directory, all of them texts")
-    return {**request, "tty": bool(request["tty"])}
+    size = {name: int(request[name]) & 0xFFFF for name in ("rows", "columns")} if request["tty"] else {}
+    return {**request, **size, "tty": bool(request["tty"])}
 
 
 async def receive(connection: socket.socket, descriptors: list[int]) -> dict[str, Any] | None:
@@ -181,15 +184,16 @@ async def command(connection: socket.socket, commands: Commands) -> None:
     finally:
         for descriptor in descriptors + answers:
             os.close(descriptor)
-    gone = asyncio.ensure_future(listen(connection, pid))
-    waiting: set[asyncio.Future[Any]] = {ended, gone}
+    told = asyncio.ensure_future(listen(connection, pid, ended))
+    waiting: set[asyncio.Future[Any]] = {ended, told}
     await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    if ended.done():
-        gone.cancel()
-    else:
+    if not ended.done():
         await end(pid, request)
     with contextlib.suppress(OSError):  # who only closed his sending half hears when everything has ended
         await answer(connection, {"exit": ended.result() if ended.done() else None})
+    # What a command leaves running on purpose stays, unless its client gives up on what still holds the outputs.
+    if ended.done() and await told:
+        await end(0 if request["env"].get(MARK_NAME) else pid, request)
 
 
 async def end(pid: int, request: dict[str, Any]) -> None:
@@ -202,8 +206,8 @@ async def end(pid: int, request: dict[str, Any]) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signum)
         return
-    name = MARK.decode().rstrip("=")
-    mark = MARK + os.fsencode(request["env"][name]) if request["env"].get(name) else b""
+    value = request["env"].get(MARK_NAME)
+    mark = os.fsencode(f"{MARK_NAME}={value}") if value else b""
     for _ in range(KILL_ROUNDS):
         found = [other for other in others() if belongs(other, pid, mark)]
         for other in found:
@@ -234,14 +238,18 @@ def belongs(pid: int, session: int, mark: bytes) -> bool:
         return False
 
 
-async def listen(connection: socket.socket, pid: int) -> None:
-    """Pass signals on until the other side is gone."""
+async def listen(connection: socket.socket, pid: int, ended: asyncio.Future[int]) -> bool:
+    """Pass signals on until the other side is gone; return whether it said that everything is to end."""
     loop = asyncio.get_running_loop()
     with contextlib.suppress(OSError, ValueError):
         while data := await loop.sock_recv(connection, 64):
             for number in data:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(pid, number)
+                if number == END:
+                    return True
+                if not ended.done():
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(pid, number)
+    return False
 
 
 async def serve(listener: socket.socket, commands: Commands) -> None:
