@@ -8,7 +8,7 @@ import pytest
 
 pytest_plugins = ["crash_place", "engine_fixtures", "runner_bench"]
 
-SLOW_FIRST: Final = ("engine", "contract", "e2e", "crash", "provision", "docker_backend")
+SLOW_FIRST: Final = ("engine", "local_sandbox", "contract", "e2e", "crash", "provision", "docker_backend", "doctor")
 """Directories whose files take longest: begun first, they do not keep one worker busy when the others are done."""
 
 
