@@ -23,7 +23,7 @@ MANIFEST: Final[dict[str, Any]] = {
         "room": {
             "env": {"TOKEN": {"from": "${TOKEN}", "secret": True, "to": ["example.org"]}},
             "egress": {"guard": "builtin", "allow": ["example.org"]},
-            "resources": {"pids": 64},
+            "resources": {"pids": 256},
         }
     },
     "agents": {"guest": {"bottle": "room", "command": ["bash"]}},

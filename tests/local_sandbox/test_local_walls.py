@@ -196,7 +196,7 @@ def test_gives_no_descriptor_of_the_launcher_to_a_command(walls: Tenant) -> None
 
 
 def test_holds_the_number_of_processes(walls: Tenant) -> None:
-    script = "for i in $(seq 1 200); do sleep 3 & done; wait"
+    script = "for i in $(seq 1 400); do sleep 3 & done; wait"
     assert "fork" in walls.inside(f"sh -c '{script}'", seconds=25.0).lower()
 
 
@@ -230,7 +230,7 @@ def test_lets_nobody_else_into_the_sockets_directories(walls: Tenant) -> None:
     assert top.stat().st_mode & 0o777 == 0o700
     if os.geteuid() == 0:
         path = walls.directory("net-between") / "sockets" / "proxy.sock"
-        script = f"import socket; socket.socket(socket.AF_UNIX).connect('{path}')"
+        script = f"import os; os.stat('{path}')"
         done = subprocess.run(
             ["setpriv", "--reuid=65534", "--clear-groups", "/usr/bin/python3", "-c", script],
             capture_output=True,
