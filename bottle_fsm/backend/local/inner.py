@@ -34,6 +34,10 @@ LIMITS = {
     "memlock": resource.RLIMIT_MEMLOCK,
 }
 HEAD = struct.Struct(">I")
+SIGINFO = struct.Struct("8xiI112x")
+"""Of a signal that is read from a descriptor: how it was sent, and by which pid of this namespace."""
+SIGSET_BYTES = 128
+SI_USER = 0
 STANDARD = 3
 """Input, output and errors: what a command gets."""
 CANNOT_RUN, NOT_FOUND = 126, 127
@@ -330,8 +334,30 @@ async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
             writer.write_eof()
 
 
+def signals_from_outside() -> int:
+    """Return a descriptor from which SIGTERM and SIGINT are read, with who sent them.
+
+    A handler would not know the sender: `pkill python3` in the agent's own session would end the whole sandbox.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    wanted = ctypes.create_string_buffer(SIGSET_BYTES)
+    libc.sigemptyset(wanted)
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        libc.sigaddset(wanted, int(signum))
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    descriptor: int = libc.signalfd(-1, wanted, os.O_CLOEXEC | os.O_NONBLOCK)
+    if descriptor < 0:
+        raise OSError(ctypes.get_errno(), "no signals can be read")
+    return descriptor
+
+
+def is_from_outside(info: bytes) -> bool:
+    """Say whether a signal came from outside: a sender that has no pid here, by a call that cannot lie about it."""
+    return SIGINFO.unpack(info) == (SI_USER, 0)
+
+
 async def run(config: dict[str, Any]) -> int:
-    """Serve until SIGTERM, or until the one program ends; return the exit code."""
+    """Serve until SIGTERM from outside, or until the one program ends; return the exit code."""
     loop = asyncio.get_running_loop()
     commands = Commands()
     stop: asyncio.Future[int] = loop.create_future()
@@ -341,8 +367,8 @@ async def run(config: dict[str, Any]) -> int:
         if not stop.done():
             stop.set_result(0)
 
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, stopped)
+    told = signals_from_outside()
+    loop.add_reader(told, lambda: stopped() if is_from_outside(os.read(told, SIGINFO.size)) else None)
     free: list[None] = [None] * min(BRIDGED, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
     servers = [await bridge(item["listen"], item["to"], free) for item in config["bridges"]]
     listener = socket.socket(fileno=config["control"])
