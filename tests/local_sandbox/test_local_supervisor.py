@@ -139,6 +139,21 @@ def test_stopped_before_its_word_lets_nothing_run(room: Room) -> None:
         assert list(sign.iterdir()) == []
 
 
+def test_killed_before_bubblewrap_begins_lets_nothing_run(room: Room) -> None:
+    """The very command that it starts kills it; the rest goes its way, unrecorded, and ends by itself."""
+    sign = room.place("sign")
+    binds = [Bind(str(sign), "/sign", writable=True)]
+    with holding(room, main=("/bin/touch", "/sign/ran"), binds=binds) as held:
+        held.fill()
+        command = json.loads((held.folder / "object.json").read_bytes())["command"]
+        held.write(command=["/bin/sh", "-c", 'kill -9 $PPID; exec "$@"', "sh", *command])
+        held.launch()
+        wait_for(lambda: "bwrap" in held.log() or not held.supervisors(), "the death")
+        wait_for(lambda: not left(room), "everybody to leave")
+        assert held.state() == {}
+        assert list(sign.iterdir()) == []
+
+
 @pytest.mark.parametrize("content", [b"", b"\x06\x00\x00\x00\x00\x00\xff", b"\xff" * 16], ids=["empty", "cut", "bad"])
 def test_starts_nothing_without_a_whole_filter(content: bytes, room: Room) -> None:
     sign = room.place("sign")
