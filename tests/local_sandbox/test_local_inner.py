@@ -69,7 +69,12 @@ def framed(value: object) -> bytes:
 
 
 def descriptors(held: Held) -> int:
-    return len(list(Path(f"/proc/{held.known().pid}/fd").iterdir()))
+    """Return how many the first process has open; who is not root may not list them, but newer kernels tell."""
+    folder = Path(f"/proc/{held.known().pid}/fd")
+    try:
+        return len(list(folder.iterdir()))
+    except PermissionError:
+        return folder.stat().st_size or pytest.skip("before Linux 6.2 only root learns this")
 
 
 @contextmanager
