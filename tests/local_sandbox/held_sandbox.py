@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -171,14 +171,31 @@ class Held:
 
 def left(room: Room) -> list[int]:
     """Return every process whose words or mounts name one of a room's paths."""
+    wanted = str(room.folder).encode()
+    ours = Path("/proc/self/ns/mnt").readlink()
     found = []
     for path in Path("/proc").glob("[0-9]*"):
         try:
-            names = (path / "cmdline").read_bytes() + (path / "mountinfo").read_bytes()
+            names = (path / "cmdline").read_bytes()
+            if wanted not in names and (path / "ns/mnt").readlink() != ours:
+                names = (path / "mountinfo").read_bytes()
         except OSError:
             continue
-        if str(room.folder).encode() in names and int(path.name) != os.getpid():
+        if wanted in names and int(path.name) != os.getpid():
             found.append(int(path.name))
+    return found
+
+
+def running(pids: Iterable[int], *argv: str) -> list[int]:
+    """Return those of some processes that run just these words."""
+    words = "".join(f"{word}\0" for word in argv).encode()
+    found = []
+    for pid in pids:
+        try:
+            if Path(f"/proc/{pid}/cmdline").read_bytes() == words:
+                found.append(pid)
+        except OSError:
+            continue
     return found
 
 

@@ -26,7 +26,7 @@ from bottle_fsm.backend.local.door import Session, Wanted
 from bottle_fsm.backend.local.streams import Input
 from bottle_fsm.errors import BackendError, DriftError, StepTimeoutError
 from bottle_fsm.transfer import SHELL, Call
-from local_sandbox.held_sandbox import Held, holding, left, wait_for
+from local_sandbox.held_sandbox import Held, holding, left, running, wait_for
 from local_sandbox.sandbox_room import REPOSITORY, Room
 
 TRUST: Final = "/usr/local/share/ca-certificates"
@@ -46,7 +46,7 @@ def held(room: Room) -> Iterator[Held]:
 
 
 def sleepers(held: Held) -> int:
-    return len([pid for pid in left(held.room) if Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\x004711\x00"])
+    return len(running(left(held.room), "sleep", "4711"))
 
 
 def open_files() -> int:

@@ -24,7 +24,7 @@ from bottle_fsm.backend.local.door import Session
 from bottle_fsm.backend.local.sandbox import Bind
 from bottle_fsm.backend.terminal import STDOUT
 from bottle_fsm.errors import BackendError, DriftError
-from local_sandbox.held_sandbox import Held, holding, wait_for
+from local_sandbox.held_sandbox import Held, holding, running, wait_for
 from local_sandbox.sandbox_room import Room
 
 PORT: Final = 8080
@@ -211,14 +211,7 @@ def test_ends_what_a_command_left_only_when_told_to(held: Held) -> None:
 
 
 def sleepers(known: proc.Known) -> list[int]:
-    found = []
-    for pid in proc.members(known.pidns):
-        try:
-            if Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\x004711\x00":
-                found.append(pid)
-        except OSError:
-            continue
-    return found
+    return running(proc.members(known.pidns), "sleep", "4711")
 
 
 def test_ends_no_neighbour_with_it(held: Held) -> None:
