@@ -15,7 +15,7 @@ Tone = Literal["plain", "good", "bad", "quiet"]
 _MENDING: Final = frozenset({"repair", "revise"})
 _TABLES: Final = {TRUST_MATRIX: ("trust", "tool"), SELFTEST: ("self-test", "probe")}
 _HIDDEN: Final = frozenset({"ok", "remedy"})
-_VERDICTS: Final[Mapping[bool | None, tuple[str, Literal["plain", "good", "bad", "quiet"]]]] = {
+_VERDICTS: Final[Mapping[bool | None, tuple[str, Tone]]] = {
     True: ("ok", "good"),
     False: ("FAILED", "bad"),
     None: ("n/a", "quiet"),
@@ -163,7 +163,7 @@ def table(title: str, first: str, found: Sequence[Json]) -> list[Line]:
     lines = [Line(f"    {title:<9}          {head}".rstrip(), "quiet")]
     for row in found:
         good = row.get("ok")
-        word, style = _VERDICTS.get(good, _VERDICTS[None])
+        word, style = _VERDICTS[good if isinstance(good, bool) else None]
         cells = "  ".join(f"{_cell(row, c):<{widths[c]}}" for c in columns)
         remedy = f"  {safe(row['remedy'])}" if not good and row.get("remedy") else ""
         lines.append(Line(f"    {'':<9}  {word:<6}  {cells}{remedy}".rstrip(), style))

@@ -154,15 +154,15 @@ def _adopt_by_name(patch: pytest.MonkeyPatch) -> None:
 
 
 def _swallow_teardown_errors(patch: pytest.MonkeyPatch) -> None:
-    real = Hands._remove
+    real = Hands.remove
 
-    def swallow(self: Hands, found: Resource, cause: str) -> None:
+    def swallow(self: Hands, found: Resource, *, cause: str) -> None:
         try:
-            real(self, found, cause)
+            real(self, found, cause=cause)
         except BackendError:
             return
 
-    patch.setattr(Hands, "_remove", swallow)
+    patch.setattr(Hands, "remove", swallow)
 
 
 def _ignore_epochs(patch: pytest.MonkeyPatch) -> None:

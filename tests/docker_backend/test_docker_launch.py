@@ -12,7 +12,8 @@ from docker.types import IPAMConfig, IPAMPool
 from bottle_fsm import naming
 from bottle_fsm.backend.docker.client import Engine
 from bottle_fsm.backend.docker.images import ImageRef
-from bottle_fsm.backend.docker.plan import FACT_CA, DockerBottlePlan
+from bottle_fsm.backend.docker.plan import DockerBottlePlan
+from bottle_fsm.backend.trust import FACT_CA
 from bottle_fsm.errors import (
     BackendError,
     DecisionNeededError,

@@ -74,7 +74,7 @@ def test_labels_every_object_with_owner_role_spec_and_epoch(bench: Bench) -> Non
         assert (labels.root, labels.bottle, labels.role) == (bench.runtime.root.root_id, BOTTLE, role)
         assert (labels.launch, labels.epoch) == (bench.record.launch, 1)
         assert labels.spec
-        assert labels.step == next(o["state"] for o in plan["objects"] if o["role"] == role)
+        assert labels.step == f"create {role}"
 
 
 def test_changes_nothing_the_second_time(bench: Bench) -> None:

@@ -22,19 +22,18 @@ from bottle_fsm.backend.docker.joining import PLACES
 from bottle_fsm.backend.docker.mitm import MitmProxy
 from bottle_fsm.backend.docker.networks import check_members, ensure_networks, existing_id
 from bottle_fsm.backend.docker.observe import NETWORKS, observe
-from bottle_fsm.backend.docker.plan import FACT_TRUSTED, DockerBottlePlan, subnet_fact
+from bottle_fsm.backend.docker.plan import DockerBottlePlan, subnet_fact
 from bottle_fsm.backend.docker.proxy import GuardProxy
 from bottle_fsm.backend.docker.resolve import resolve
 from bottle_fsm.backend.docker.wait import read_logs
 from bottle_fsm.backend.docker.work import Ground, Work
+from bottle_fsm.backend.trust import doubt, establish
 from bottle_fsm.bottle import Bottle
 from bottle_fsm.errors import BackendError, DriftError, Problem, ValidationError
 from bottle_fsm.manifest.spec import BottleSpec
 from bottle_fsm.model import Host, Json, Launch, Observed, Resource
 from bottle_fsm.places import GUARD_PORT, SCAN_PORT
 from bottle_fsm.plan.bottle_plan import BottlePlan
-from bottle_fsm.provision import ca
-from bottle_fsm.provision.trustgate import run_gate
 from bottle_fsm.steps import Steps
 
 IMAGE_DIR: Final = "images"
@@ -117,6 +116,7 @@ class DockerBackend(BottleBackend):
         self._mitm.check(work)
         check_members(work, NETWORKS)
         self._agent.start(work)
+        doubt(steps)
 
     def provision_ca(self, plan: BottlePlan, launch: Launch, steps: Steps) -> None:
         """Make the agent trust the CA of the running interceptor, and prove it by a request from inside."""
@@ -124,13 +124,7 @@ class DockerBackend(BottleBackend):
         bottle = self._bottle(launch)
         bottle.settle()
         pem = self._mitm.record_ca(work, self._mitm.found(work).id)
-        found = ca.trust(bottle, pem, steps)
-        proof = f"{found} {bottle.container_id} {steps.epoch}"
-        if steps.facts.get(FACT_TRUSTED) == proof:
-            return  # proved by this very process, a moment ago
-        run_gate(bottle, steps=steps, expect_launch=launch.launch)
-        with steps.act("trust proved", cause="the gate passed", role=naming.ROLE_AGENT) as step:
-            step.fact(FACT_TRUSTED, proof)
+        establish(bottle, pem, steps, agent=bottle.container_id, launch=launch.launch)
 
     def selftest_probes(self, plan: BottlePlan, launch: Launch) -> Mapping[str, str]:  # noqa: ARG002 - the hook's signature
         """Return the bottle's own neighbours, none of which the agent may reach directly."""

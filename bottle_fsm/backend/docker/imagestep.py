@@ -14,9 +14,10 @@ from typing import cast
 
 from bottle_fsm.backend.docker.build import ImageName
 from bottle_fsm.backend.docker.images import ImageRef, ensure_image, ensure_present
-from bottle_fsm.backend.docker.plan import FACT_TRUSTED, ContainerPlan, image_fact
+from bottle_fsm.backend.docker.plan import ContainerPlan, image_fact
 from bottle_fsm.backend.docker.pull import image_id
 from bottle_fsm.backend.docker.work import Work
+from bottle_fsm.backend.trust import FACT_TRUSTED
 
 
 def ensure_images(work: Work, *, data_dir: Path, environ: Mapping[str, str]) -> None:

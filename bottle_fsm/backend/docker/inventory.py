@@ -6,11 +6,13 @@ Not its duty: deciding what of it may go, and the close look at one launch (`obs
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from bottle_fsm.backend.docker.client import Engine
+from bottle_fsm.backend.looking import owned
 from bottle_fsm.model import Resource
-from bottle_fsm.naming import LABEL_ROOT, Labels
+from bottle_fsm.naming import LABEL_ROOT
 
 _STATES: Final = {"created": "created", "running": "running", "restarting": "running", "paused": "running"}
 
@@ -37,18 +39,7 @@ def _name(container: Mapping[str, Any]) -> str:
 
 
 def _resource(kind: str, name: str, object_id: str, item: Mapping[str, Any], engine: str) -> Resource | None:
-    """Return an object's record; None when its labels are not all there, so that nobody knows whose it is."""
-    labels = Labels.of(dict(item.get("Labels") or {}))
-    if labels is None:
-        return None
-    return Resource(
-        kind=kind,
-        role=labels.role,
-        name=name,
-        id=object_id,
-        launch=labels.launch,
-        spec=labels.spec,
-        epoch=labels.epoch,
-        state=_STATES.get(str(item.get("State", "")), "exited") if kind == "container" else "present",
-        detail={"root": labels.root, "bottle": labels.bottle, "engine": engine},
-    )
+    found = owned(kind, name, object_id, item.get("Labels"), engine)
+    if found is None or kind != "container":
+        return found
+    return replace(found, state=_STATES.get(str(item.get("State", "")), "exited"))

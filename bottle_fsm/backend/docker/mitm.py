@@ -14,12 +14,12 @@ from bottle_fsm.backend.docker.bottle import DockerBottle
 from bottle_fsm.backend.docker.containers import Container
 from bottle_fsm.backend.docker.drift import health_of
 from bottle_fsm.backend.docker.joining import placeholders
-from bottle_fsm.backend.docker.plan import FACT_CA, MitmproxyProxyPlan
+from bottle_fsm.backend.docker.plan import MitmproxyProxyPlan
 from bottle_fsm.backend.docker.work import Work
+from bottle_fsm.backend.trust import record_ca
 from bottle_fsm.egress import files as egress_files
 from bottle_fsm.errors import DriftError
 from bottle_fsm.plan.build import launch_policy
-from bottle_fsm.provision.ca import fingerprint
 
 _OPEN: Final = 0o444
 
@@ -71,12 +71,7 @@ class MitmProxy(Container):
     def record_ca(self, work: Work, container_id: str) -> bytes:
         """Read the CA's certificate, record its fingerprint if it is new, and return it as PEM."""
         pem = self.certificate(work, container_id)
-        found = fingerprint(pem)
-        recorded = work.steps.facts.get(FACT_CA)
-        if found != recorded:
-            cause = "made by this interceptor" if recorded is None else f"another one than the recorded {recorded[:16]}"
-            with work.steps.act("note the CA", cause=cause, role=self.ROLE) as step:
-                step.fact(FACT_CA, found)
+        record_ca(pem, work.steps)
         return pem
 
     def certificate(self, work: Work, container_id: str) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from bottle_fsm import naming
 from bottle_fsm.backend.docker.client import Engine
 from bottle_fsm.backend.docker.errors import ObjectGoneError
-from bottle_fsm.errors import DecisionNeededError
+from bottle_fsm.backend.looking import of_launch, refuse_newer, resource
 from bottle_fsm.model import Launch, Observed, Resource
 
 CONTAINERS: Final = (naming.ROLE_GUARD, naming.ROLE_INTERCEPTOR, naming.ROLE_AGENT)
@@ -35,7 +35,7 @@ def observe(engine: Engine, launch: Launch, kind: str = "") -> Observed:
         *(_network(item, launch, ids) for item in sorted(networks, key=_created)),
         *(_volume(item, launch) for item in volumes),
     ]
-    _check_epochs(found, launch)
+    refuse_newer(found, launch)
     return Observed(tuple(found))
 
 
@@ -51,9 +51,7 @@ def _wanted(labels: Mapping[str, str] | None, name: str, object_id: str, launch:
     """Say whether an object is this launch's, recorded, or stands under a name that this launch wants."""
     names = {naming.object_name(role, launch.slug) for role in roles}
     recorded = {resource.id for resource in launch.recorded}
-    theirs = labels or {}
-    labelled = (theirs.get(naming.LABEL_ROOT), theirs.get(naming.LABEL_LAUNCH)) == (launch.root, launch.launch)
-    return labelled or name in names or object_id in recorded
+    return of_launch(labels, launch) or name in names or object_id in recorded
 
 
 def _containers(api: Any, launch: Launch) -> list[dict[str, Any]]:
@@ -66,9 +64,9 @@ def _containers(api: Any, launch: Launch) -> list[dict[str, Any]]:
         if _wanted(item.get("Labels"), name, object_id, launch, CONTAINERS):
             found += _inspected(api.inspect_container, object_id)
     seen = set(listed)
-    for resource in launch.recorded:
-        if resource.kind == "container" and resource.id not in seen and resource.state != "absent":
-            found += _inspected(api.inspect_container, resource.id)
+    for recorded in launch.recorded:
+        if recorded.kind == "container" and recorded.id not in seen and recorded.state != "absent":
+            found += _inspected(api.inspect_container, recorded.id)
     return found
 
 
@@ -96,15 +94,7 @@ def _inspected(inspect: Any, object_id: str) -> list[dict[str, Any]]:
 
 
 def _resource(kind: str, name: str, object_id: str, labels: Mapping[str, str] | None, launch: Launch) -> Resource:
-    ours = naming.Labels.of(dict(labels or {}))
-    if ours is None or ours.root != launch.root:
-        return Resource(kind, _role_of(name, launch), name, object_id, foreign=True)
-    return Resource(kind, ours.role, name, object_id, launch=ours.launch, spec=ours.spec, epoch=ours.epoch)
-
-
-def _role_of(name: str, launch: Launch) -> str:
-    roles = (*CONTAINERS, *NETWORKS)
-    return next((role for role in roles if naming.object_name(role, launch.slug) == name), "")
+    return resource(kind, name, object_id, labels, launch, (*CONTAINERS, *NETWORKS))
 
 
 def _with(resource: Resource, **changes: Any) -> Resource:
@@ -145,15 +135,3 @@ def _network(item: dict[str, Any], launch: Launch, container_ids: set[str]) -> R
 
 def _volume(item: dict[str, Any], launch: Launch) -> Resource:
     return _resource("volume", item["Name"], item["Name"], item.get("Labels"), launch)
-
-
-def _check_epochs(found: list[Resource], launch: Launch) -> None:
-    newer = [resource for resource in found if not resource.foreign and resource.epoch > launch.epoch]
-    if newer:
-        raise DecisionNeededError(
-            f"{newer[0].name} was made by a later owner (epoch {newer[0].epoch}) "
-            f"than this journal knows ({launch.epoch})",
-            place=launch.bottle,
-            hint="The state directory was restored or copied from an earlier time: use the newer one, "
-            "or remove the object by hand",
-        )

@@ -17,10 +17,6 @@ from bottle_fsm.plan.bottle_plan import BottlePlan, PlannedObject
 GENERATOR: Final = 1
 """Goes up when this module makes other containers from the same inputs."""
 
-FACT_CA: Final = "ca_sha256"
-FACT_TRUSTED: Final = "gate.passed"
-"""Recorded when the trust gate passed: from then on every container of the launch has done its duty once."""
-
 
 def image_fact(role: str) -> str:
     """Return the name of the fact that holds the image id of a container."""

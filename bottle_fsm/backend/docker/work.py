@@ -14,6 +14,7 @@ from bottle_fsm.backend.docker.client import Engine
 from bottle_fsm.backend.docker.errors import ConflictError, ObjectGoneError
 from bottle_fsm.backend.docker.observe import observe
 from bottle_fsm.backend.docker.plan import DockerBottlePlan
+from bottle_fsm.backend.undo import remove_role
 from bottle_fsm.errors import BackendError, NameTakenError, TransientError
 from bottle_fsm.model import Launch, Observed, Resource
 from bottle_fsm.plan.bottle_plan import PlannedObject
@@ -43,21 +44,8 @@ class Ground:
         return observe(self.engine, self.live(), kind)
 
     def remove_role(self, role: str) -> None:
-        """Remove every object of a role, and record those that went by themselves.
-
-        An earlier launch of this bottle may have left one under our name, by a request that arrived late: it goes, too.
-        """
-        found = self.look().of_role(role)
-        for resource in found:
-            self.remove(resource, cause="undo")
-        known = {resource.id for resource in found}
-        gone = [r for r in self.steps.resources() if r.role == role and r.id not in known and r.state != "absent"]
-        if gone:
-            with self.steps.act(f"note {role} is gone", cause="recorded, but not found", role=role) as step:
-                for resource in gone:
-                    step.made(replace(resource, state="absent"))
-        if not found and not gone:
-            self.steps.skip(f"remove {role}", reason="not found")
+        """Remove every object of a role, and record those that went by themselves."""
+        remove_role(role, self.steps, look=self.look, remove=lambda resource: self.remove(resource, cause="undo"))
 
     def remove(self, resource: Resource, *, cause: str) -> None:
         """Remove one object of ours by id, and see that it is gone."""

@@ -12,6 +12,7 @@ from bottle_fsm.backend.fake.bottle import FakeBottle
 from bottle_fsm.backend.fake.hands import Hands
 from bottle_fsm.backend.fake.look import PROXIES, everything, gone, look, one
 from bottle_fsm.backend.fake.world import FakeObject, FakeWorld
+from bottle_fsm.backend.trust import FACT_CA
 from bottle_fsm.bottle import Bottle
 from bottle_fsm.errors import BackendError, DecisionNeededError, DriftError, GateError, ProvisionError
 from bottle_fsm.manifest.spec import BottleSpec
@@ -24,7 +25,6 @@ from bottle_fsm.provision.sources import read_sources
 from bottle_fsm.steps import Step, Steps
 
 WORLD_FILE: Final = "fake-world.json"
-_FACT_CA: Final = "ca_sha256"
 
 
 class _Kept:
@@ -110,21 +110,21 @@ class FakeBackend(BottleBackend):
 
     def start_proxies(self, plan: BottlePlan, launch: Launch, steps: Steps) -> None:
         """Make the networks and the guard."""
-        Hands(self.world, launch, steps).bring(plan, PROXIES)
+        Hands(world=self.world, launch=launch, steps=steps).bring(plan, PROXIES)
 
     def start_mitm(self, plan: BottlePlan, launch: Launch, steps: Steps) -> None:
         """Make the interceptor; its CA is a digest of its id, so that another interceptor has another CA."""
-        hands = Hands(self.world, launch, steps)
+        hands = Hands(world=self.world, launch=launch, steps=steps)
         hands.check(naming.ROLE_GUARD)
         hands.bring(plan, (naming.ROLE_INTERCEPTOR,))
-        if steps.facts.get(_FACT_CA) == self._ca(launch):
+        if steps.facts.get(FACT_CA) == self._ca(launch):
             return
         with steps.act("record the CA", cause="the interceptor runs", role=naming.ROLE_INTERCEPTOR) as step:
-            step.fact(_FACT_CA, self._ca(launch))
+            step.fact(FACT_CA, self._ca(launch))
 
     def start_agent(self, plan: BottlePlan, launch: Launch, steps: Steps) -> None:
         """Make the agent; immediately before, both sidecars are looked at once more."""
-        hands = Hands(self.world, launch, steps)
+        hands = Hands(world=self.world, launch=launch, steps=steps)
         for role in (naming.ROLE_GUARD, naming.ROLE_INTERCEPTOR):
             hands.check(role)
         hands.bring(plan, (naming.ROLE_AGENT,))
@@ -155,7 +155,7 @@ class FakeBackend(BottleBackend):
         """Compare recorded CA, the interceptor's, and the one that the agent trusts; and whether secrets are there."""
         if any(one(self.world, launch, role) is None for role in (naming.ROLE_INTERCEPTOR, naming.ROLE_AGENT)):
             return "a container is gone"
-        recorded = launch.facts.get(_FACT_CA, "")
+        recorded = launch.facts.get(FACT_CA, "")
         wrong = []
         if self._ca(launch) != recorded:
             wrong.append("the interceptor has another CA than the recorded one")
@@ -169,15 +169,15 @@ class FakeBackend(BottleBackend):
 
     def stop_agent(self, launch: Launch, steps: Steps) -> None:
         """Remove the agent."""
-        Hands(self.world, launch, steps).take_away((naming.ROLE_AGENT,))
+        Hands(world=self.world, launch=launch, steps=steps).take_away((naming.ROLE_AGENT,))
 
     def stop_mitm(self, launch: Launch, steps: Steps) -> None:
         """Remove the interceptor."""
-        Hands(self.world, launch, steps).take_away((naming.ROLE_INTERCEPTOR,))
+        Hands(world=self.world, launch=launch, steps=steps).take_away((naming.ROLE_INTERCEPTOR,))
 
     def stop_proxies(self, launch: Launch, steps: Steps) -> None:
         """Remove the guard, then the networks."""
-        Hands(self.world, launch, steps).take_away(tuple(reversed(PROXIES)))
+        Hands(world=self.world, launch=launch, steps=steps).take_away(tuple(reversed(PROXIES)))
 
     # -- looking -----------------------------------------------------------------------------------------------------
 

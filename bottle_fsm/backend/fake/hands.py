@@ -11,12 +11,14 @@ from typing import Final
 
 from bottle_fsm import naming
 from bottle_fsm.backend.fake.look import gone, look, one
-from bottle_fsm.backend.fake.world import FakeWorld
-from bottle_fsm.errors import DriftError, NameTakenError, SidecarExitedError
+from bottle_fsm.backend.fake.world import FakeObject, FakeWorld
+from bottle_fsm.backend.reconcile import Reconciler
+from bottle_fsm.backend.undo import remove_role
+from bottle_fsm.errors import DriftError, SidecarExitedError
 from bottle_fsm.model import Launch, Resource
 from bottle_fsm.naming import Labels
 from bottle_fsm.plan.bottle_plan import BottlePlan, PlannedObject
-from bottle_fsm.plan.diff import Operation, diff
+from bottle_fsm.plan.diff import diff
 from bottle_fsm.steps import Steps
 
 _NETWORKS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -27,7 +29,7 @@ _NETWORKS: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 @dataclass(frozen=True)
-class Hands:
+class Hands(Reconciler):
     """A world, a launch, and the runner's end."""
 
     world: FakeWorld
@@ -36,18 +38,18 @@ class Hands:
 
     def bring(self, plan: BottlePlan, roles: Sequence[str]) -> None:
         """Bring the objects of some roles to what the plan says."""
-        for operation in diff(plan, look(self.world, self.launch), self.launch):
-            if operation.role in roles:
-                self._carry_out(operation)
+        operations = diff(plan, look(self.world, self.launch), self.launch)
+        self.carry_out(o for o in operations if o.role in roles)
 
     def take_away(self, roles: Sequence[str]) -> None:
         """Remove the objects of some roles, in this order; those of an earlier launch under our names as well."""
         for role in roles:
-            found = look(self.world, self.launch).of_role(role)
-            for resource in found:
-                self._remove(resource, "teardown")
-            if not found:
-                self.steps.skip(f"remove {role}", reason="not found")
+            remove_role(
+                role,
+                self.steps,
+                look=lambda: look(self.world, self.launch),
+                remove=lambda found: self.remove(found, cause="teardown"),
+            )
 
     def check(self, role: str) -> None:
         """See that a container of ours runs.
@@ -55,75 +57,34 @@ class Hands:
         Raises:
             DriftError: it is not there. SidecarExitedError: it ended.
         """
-        found = one(self.world, self.launch, role)
-        if found is None:
-            raise DriftError(f"the {role} is gone", place=self.launch.bottle)
+        found = self._found(role)
         if found.state != "running":
             raise SidecarExitedError(f"the {role} ended with code {found.exit_code}", place=self.launch.bottle)
 
-    def _carry_out(self, operation: Operation) -> None:
-        target, found = operation.target, operation.found
-        if operation.action == "refuse":
-            hint = "Rename or remove it."
-            raise NameTakenError(f"{operation.name}: {operation.cause}", place=self.launch.bottle, hint=hint)
-        if operation.action == "adopt" and found is not None:
-            self._adopt(found, operation.cause)
-        elif operation.action == "start" and found is not None:
-            self._start(found.id, operation.role, operation.cause)
-        elif target is None and found is not None:
-            self._remove(found, operation.cause)
-        elif target is not None:
-            self._make(target, operation)
+    def create(self, target: PlannedObject, labels: Labels) -> Resource:
+        """Make an object in the world."""
+        networks = [self._found(role).id for role in _NETWORKS.get(target.role, ())]
+        made = self.world.create(target.kind, target.name, labels.as_dict(), networks=networks)
+        return self._seen(made)
 
-    def _adopt(self, found: Resource, cause: str) -> None:
-        if any(r.id == found.id for r in self.steps.resources()):
-            return
-        with self.steps.act(f"adopt {found.role}", cause=cause, role=found.role) as step:
-            step.made(found)
-
-    def _make(self, target: PlannedObject, operation: Operation) -> None:
-        found = operation.found
-        if found is not None:
-            if target.precious and found.state != "created":  # one that never ran holds no work
-                question = f"{operation.name} has to be made again ({operation.cause})"
-                self.steps.consent(question, hint="Give --yes to agree.")
-            self._remove(found, operation.cause)
-        made = self._create(target, operation.cause)
-        if target.runs:
-            self._start(made, target.role, operation.cause)
-
-    def _create(self, target: PlannedObject, cause: str) -> str:
-        with self.steps.act(f"create {target.role}", cause=cause, role=target.role) as step:
-            labels = Labels(
-                root=self.launch.root,
-                bottle=self.launch.bottle,
-                launch=self.launch.launch,
-                role=target.role,
-                step=target.state,
-                spec=target.spec(self.steps.facts),
-                epoch=self.steps.epoch,
-            )
-            networks = [self._network(role) for role in _NETWORKS.get(target.role, ())]
-            made = self.world.create(target.kind, target.name, labels.as_dict(), networks=networks)
-            step.made(self._seen(made))
-        return made
-
-    def _start(self, object_id: str, role: str, cause: str) -> None:
-        with self.steps.act(f"start {role}", cause=cause, role=role) as step:
+    def start(self, object_id: str, target: PlannedObject, cause: str) -> None:
+        """Start a container."""
+        with self.steps.act(f"start {target.role}", cause=cause, role=target.role) as step:
             self.world.start(object_id, healthy=True)
-            self.check(role)
+            self.check(target.role)
             step.made(self._seen(object_id))
 
-    def _remove(self, found: Resource, cause: str) -> None:
+    def remove(self, found: Resource, *, cause: str) -> None:
+        """Remove an object from the world."""
         with self.steps.act(f"remove {found.role}", cause=cause, role=found.role) as step:
             self.world.remove(found.id)
             step.made(gone(found))
 
-    def _network(self, role: str) -> str:
+    def _found(self, role: str) -> FakeObject:
         found = one(self.world, self.launch, role)
         if found is None:
             raise DriftError(f"the {role} is gone", place=self.launch.bottle)
-        return found.id
+        return found
 
     def _seen(self, object_id: str) -> Resource:
         return next(r for r in look(self.world, self.launch).resources if r.id == object_id)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping
-from typing import ClassVar, Final
+from typing import ClassVar
 
 from bottle_fsm import naming
 from bottle_fsm.backend.base import BottleBackend
@@ -19,10 +19,11 @@ from bottle_fsm.backend.local.fitness import check_machine
 from bottle_fsm.backend.local.hands import Ground, Hands, handle
 from bottle_fsm.backend.local.look import everything, look, one
 from bottle_fsm.backend.local.places import DIRECTORY, data_directory
-from bottle_fsm.backend.local.plan import DOORS, FACT_CA, FACT_TRUSTED, LocalBottlePlan
+from bottle_fsm.backend.local.plan import DOORS, LocalBottlePlan
 from bottle_fsm.backend.local.resolve import resolve, unfit
 from bottle_fsm.backend.local.venv import ensure_venv, is_ready
 from bottle_fsm.backend.local.world import LocalObject, LocalWorld, tail
+from bottle_fsm.backend.trust import doubt, establish, record_ca
 from bottle_fsm.bottle import Bottle
 from bottle_fsm.egress import files as egress_files
 from bottle_fsm.errors import BackendError, DriftError, ValidationError
@@ -30,12 +31,8 @@ from bottle_fsm.manifest.spec import BottleSpec
 from bottle_fsm.model import Host, Launch, Observed, Resource
 from bottle_fsm.places import AGENT_ENV_FILE
 from bottle_fsm.plan.bottle_plan import BottlePlan
-from bottle_fsm.provision import ca
-from bottle_fsm.provision.trustgate import run_gate
 from bottle_fsm.provision.unsaved import STOPPED, workspace_changes
 from bottle_fsm.steps import Steps
-
-FACT_VENV: Final = "sidecars.environment"
 
 
 class LocalBackend(BottleBackend):
@@ -95,7 +92,7 @@ class LocalBackend(BottleBackend):
         hands.ready(role)
         if hands.health(role).get("guard") != "ok":
             raise DriftError("does not reach the guard", place=found.name)
-        self._record_ca(found, steps)
+        record_ca(certificate(found), steps)
 
     def start_agent(self, plan: BottlePlan, launch: Launch, steps: Steps) -> None:
         """Bring up the agent; both sidecars are looked at now, and once more immediately before it is started."""
@@ -103,6 +100,7 @@ class LocalBackend(BottleBackend):
         for role in (naming.ROLE_GUARD, naming.ROLE_INTERCEPTOR):
             hands.check(role)
         found = hands.bring(naming.ROLE_AGENT)
+        doubt(steps)
         names = sorted(plan.secrets)
         if not names or handle(found).exec(["test", "-r", AGENT_ENV_FILE]).code == 0:
             return
@@ -115,15 +113,10 @@ class LocalBackend(BottleBackend):
     def provision_ca(self, plan: BottlePlan, launch: Launch, steps: Steps) -> None:  # noqa: ARG002 - the hook's signature
         """Make the agent trust the CA of the running interceptor, and prove it by a request from inside."""
         interceptor, agent = self._one(launch, naming.ROLE_INTERCEPTOR), self._agent(launch)
-        pem = self._record_ca(interceptor, steps)
-        bottle = handle(agent)
-        found = ca.trust(bottle, pem, steps)
-        proof = f"{found} {agent.id} {agent.init.get('start')} {steps.epoch}"
-        if steps.facts.get(FACT_TRUSTED) == proof:
-            return  # proved by this very process, a moment ago
-        run_gate(bottle, steps=steps, expect_launch=launch.launch, chosen=False)
-        with steps.act("trust proved", cause="the gate passed", role=naming.ROLE_AGENT) as step:
-            step.fact(FACT_TRUSTED, proof)
+        pem = certificate(interceptor)
+        record_ca(pem, steps)
+        known = f"{agent.id} {agent.init['start']}"
+        establish(handle(agent), pem, steps, agent=known, launch=launch.launch, chosen=False)
 
     def selftest_probes(self, plan: BottlePlan, launch: Launch) -> Mapping[str, str]:  # noqa: ARG002 - the hook's signature
         """Return this machine's own address, which the agent must not reach; nothing where it has none."""
@@ -197,16 +190,6 @@ class LocalBackend(BottleBackend):
             hint = "Bring it back: `bottle-fsm apply`"
             raise DriftError(f"the agent's sandbox is {state}", place=launch.bottle, hint=hint)
         return found
-
-    def _record_ca(self, interceptor: LocalObject, steps: Steps) -> bytes:
-        """Read the CA's certificate, record its fingerprint if it is new, and return it as PEM."""
-        pem = certificate(interceptor)
-        found, recorded = ca.fingerprint(pem), steps.facts.get(FACT_CA)
-        if found != recorded:
-            cause = "made by this interceptor" if recorded is None else f"another one than the recorded {recorded[:16]}"
-            with steps.act("note the CA", cause=cause, role=naming.ROLE_INTERCEPTOR) as step:
-                step.fact(FACT_CA, found)
-        return pem
 
     def _deliver(self, hands: Hands, role: str, content: bytes, target: str) -> None:
         try:

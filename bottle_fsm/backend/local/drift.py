@@ -13,14 +13,12 @@ from bottle_fsm import naming
 from bottle_fsm.backend.local import health
 from bottle_fsm.backend.local.hands import handle, health_socket
 from bottle_fsm.backend.local.look import one
-from bottle_fsm.backend.local.plan import FACT_CA, LocalBottlePlan
+from bottle_fsm.backend.local.plan import LocalBottlePlan
 from bottle_fsm.backend.local.world import LocalObject, LocalWorld
+from bottle_fsm.backend.promises import broken
 from bottle_fsm.egress import files as egress_files
-from bottle_fsm.errors import BackendError, DriftError
+from bottle_fsm.errors import DriftError
 from bottle_fsm.model import Launch
-from bottle_fsm.places import AGENT_ENV_FILE
-from bottle_fsm.plan.build import launch_policy
-from bottle_fsm.provision import ca
 
 _CERTIFICATE_BYTES: Final = 1 << 16
 
@@ -33,12 +31,13 @@ def find_drift(world: LocalWorld, plan: LocalBottlePlan, launch: Launch) -> str:
     stopped = [found.name for found in (interceptor, agent) if found.state != "running"]
     if stopped:
         return f"not running: {', '.join(stopped)}"
-    wrong = [
-        *_health_drift(world, plan, launch),
-        *_trust_drift(launch, interceptor, agent),
-        *_secret_drift(plan, agent),
-    ]
-    return "; ".join(wrong)
+    return broken(
+        plan,
+        launch,
+        handle(agent),
+        health=health.ask(health_socket(world, plan.slug, naming.ROLE_INTERCEPTOR)),
+        certificate=lambda: certificate(interceptor),
+    )
 
 
 def certificate(interceptor: LocalObject) -> bytes:
@@ -54,36 +53,3 @@ def certificate(interceptor: LocalObject) -> bytes:
             return file.read(_CERTIFICATE_BYTES)
     except OSError as error:
         raise DriftError(f"has no certificate of its CA: {error}", place=interceptor.name) from error
-
-
-def _health_drift(world: LocalWorld, plan: LocalBottlePlan, launch: Launch) -> list[str]:
-    """Compare what the interceptor says of itself: its policy, its secrets, its way to the guard."""
-    answer = health.ask(health_socket(world, plan.slug, naming.ROLE_INTERCEPTOR))
-    policy = launch_policy(plan.policy, bottle=plan.bottle, launch=launch.launch).digest()
-    wrong = []
-    if answer.get("status") != "ok":
-        wrong.append(f"the interceptor says {answer.get('status', 'nothing')}")
-    if answer.get("policy") != policy:
-        wrong.append("the interceptor has another policy")
-    if answer.get("guard") != "ok":
-        wrong.append("the interceptor does not reach the guard")
-    return wrong
-
-
-def _trust_drift(launch: Launch, interceptor: LocalObject, agent: LocalObject) -> list[str]:
-    """Compare the CA in three places: recorded, in the interceptor, in the agent's stores."""
-    try:
-        pem = certificate(interceptor)
-        if ca.fingerprint(pem) != launch.facts.get(FACT_CA):
-            return ["the interceptor's CA is not the recorded one"]
-        ca.verify(handle(agent), pem)
-    except BackendError as error:
-        return [f"trust: {error}"]
-    return []
-
-
-def _secret_drift(plan: LocalBottlePlan, agent: LocalObject) -> list[str]:
-    if not plan.secrets:
-        return []
-    result = handle(agent).exec(["test", "-r", AGENT_ENV_FILE])
-    return [] if result.code == 0 else ["the agent's secrets are not delivered"]

@@ -13,13 +13,15 @@ from bottle_fsm import naming
 from bottle_fsm.backend.local import health, proc
 from bottle_fsm.backend.local.bottle import LocalBottle
 from bottle_fsm.backend.local.build import SOCKETS, Builder
-from bottle_fsm.backend.local.look import look, one, resource
+from bottle_fsm.backend.local.look import look, one, seen
 from bottle_fsm.backend.local.places import HEALTH_SOCKET
 from bottle_fsm.backend.local.plan import LocalBottlePlan, SandboxPlan
-from bottle_fsm.backend.local.world import LocalObject, LocalWorld, last_lines
+from bottle_fsm.backend.local.world import LocalObject, LocalWorld, end_sandbox, last_lines
+from bottle_fsm.backend.reconcile import Reconciler
+from bottle_fsm.backend.undo import remove_role
 from bottle_fsm.egress.files import GUARD_SOCKET
-from bottle_fsm.errors import BackendError, DriftError, NameTakenError, SidecarExitedError, StepTimeoutError
-from bottle_fsm.model import Launch, Resource
+from bottle_fsm.errors import BackendError, DriftError, SidecarExitedError, StepTimeoutError
+from bottle_fsm.model import Launch, Observed, Resource
 from bottle_fsm.naming import Labels
 from bottle_fsm.plan.bottle_plan import PlannedObject
 from bottle_fsm.plan.diff import Operation, diff
@@ -41,38 +43,38 @@ class Ground:
         """Return the launch with the facts and objects recorded until now."""
         return replace(self.launch, facts=dict(self.steps.facts), recorded=tuple(self.steps.resources()))
 
+    def look(self) -> Observed:
+        """Observe."""
+        return look(self.world, self.live())
+
     def take_away(self, roles: Sequence[str]) -> None:
         """Remove the objects of some roles, in this order; those of an earlier launch under our names as well."""
         for role in roles:
-            found = look(self.world, self.live()).of_role(role)
-            for item in found:
-                self.remove(item, cause="undo")
-            known = {item.id for item in found}
-            gone = [r for r in self.steps.resources() if r.role == role and r.id not in known and r.state != "absent"]
-            if gone:
-                with self.steps.act(f"note {role} is gone", cause="recorded, but not found", role=role) as step:
-                    for item in gone:
-                        step.made(replace(item, state="absent"))
-            if not found and not gone:
-                self.steps.skip(f"remove {role}", reason="not found")
+            remove_role(role, self.steps, look=self.look, remove=lambda found: self.remove(found, cause="undo"))
             if self.launch.slug:
                 self.world.sweep(naming.object_name(role, self.launch.slug))
 
     def remove(self, found: Resource, *, cause: str) -> None:
-        """Remove one object and see that it is gone."""
+        """Remove one object and see that it is gone.
+
+        Raises:
+            BackendError: something of it is left.
+        """
         with self.steps.act(f"remove {found.role}", cause=cause, role=found.role) as step:
             item = self.world.get(found.id)
             if item is not None:
                 self.world.remove(item)
-            elif init := found.detail.get("init"):  # its directory and its supervisor went, it did not
-                proc.kill_namespace(proc.Known.from_json(init))
+            if init := found.detail.get(
+                "init"
+            ):  # of one whose directory and supervisor went, this is all that is known
+                end_sandbox(proc.Known.from_json(init), found.name)
             if self.world.get(found.id) is not None:
                 raise BackendError("was removed, but is still there", place=found.name)
             step.made(replace(found, state="absent", healthy=None, detail={}))
 
 
 @dataclass(frozen=True)
-class Hands(Ground):
+class Hands(Ground, Reconciler):
     """An effect that builds: with the plan."""
 
     plan: LocalBottlePlan
@@ -80,8 +82,7 @@ class Hands(Ground):
 
     def bring(self, role: str) -> LocalObject:
         """Bring the object of a role to what the plan says, and return it."""
-        for operation in self._operations(role):
-            self._carry_out(operation)
+        self.carry_out(self._operations(role))
         found = self.found(role)
         if found.kind == "process":
             self.check_running(role)
@@ -140,64 +141,18 @@ class Hands(Ground):
     def _operations(self, role: str) -> list[Operation]:
         operations = []
         for attempt in range(3):
-            found = look(self.world, self.live())
-            operations = [o for o in diff(self.plan, found, self.live()) if o.role == role]
+            operations = [o for o in diff(self.plan, self.look(), self.live()) if o.role == role]
             if not any(o.action == "refuse" for o in operations):
                 break
             if attempt < 2:  # noqa: PLR2004 - the last look decides
                 self.steps.sleep(self.settle)
         return sorted(operations, key=lambda o: o.target is not None)
 
-    def _carry_out(self, operation: Operation) -> None:
-        target, found = operation.target, operation.found
-        if operation.action == "refuse":
-            hint = "Rename or remove it."
-            raise NameTakenError(f"{operation.name}: {operation.cause}", place=self.launch.bottle, hint=hint)
-        if target is None:
-            if found is not None:
-                self.remove(found, cause=operation.cause)
-        elif operation.action == "adopt" and found is not None:
-            self._adopt(found, operation.cause)
-        elif operation.action == "start" and found is not None:
-            self._adopt(found, operation.cause)
-            self._start(found.id, target, operation.cause)
-        else:
-            self._make(target, operation)
-
-    def _adopt(self, found: Resource, cause: str) -> None:
-        if any(r.id == found.id for r in self.steps.resources()):
-            return
-        with self.steps.act(f"adopt {found.role}", cause=cause, role=found.role) as step:
-            step.made(found)
-
-    def _make(self, target: PlannedObject, operation: Operation) -> None:
-        found = operation.found
-        if found is not None:
-            if target.precious and found.state != "created":  # one that never ran holds no work
-                self.steps.consent(
-                    f"{found.name} must be made again ({operation.cause}); what the agent changed in it is lost",
-                    hint="Save it first: `bottle-fsm cp`; then say --yes",
-                )
-            self.remove(found, cause=operation.cause)
-        made = self._create(target, operation.cause)
-        if target.runs:
-            self._start(made, target, operation.cause)
-
-    def _create(self, target: PlannedObject, cause: str) -> str:
-        with self.steps.act(f"create {target.role}", cause=cause, role=target.role) as step:
-            labels = Labels(
-                root=self.launch.root,
-                bottle=self.launch.bottle,
-                launch=self.launch.launch,
-                role=target.role,
-                step=f"create {target.role}",
-                spec=target.spec(self.steps.facts),
-                epoch=self.steps.epoch,
-            )
-            builder = self.builder()
-            made = self.world.create(target.kind, target.name, labels.as_dict(), fill=self._filler(builder, target))
-            step.made(resource(made, self.launch))
-        return made.id
+    def create(self, target: PlannedObject, labels: Labels) -> Resource:
+        """Fill a directory and put it into the world."""
+        builder = self.builder()
+        made = self.world.create(target.kind, target.name, labels.as_dict(), fill=self._filler(builder, target))
+        return seen(made, self.launch)
 
     def _filler(self, builder: Builder, target: PlannedObject) -> Callable[[Path, Path], dict[str, object]]:
         if target.kind != "process":
@@ -205,7 +160,8 @@ class Hands(Ground):
         box: SandboxPlan = self.plan.sandbox(target.role)
         return lambda new, final: builder.fill(box, new, final)
 
-    def _start(self, object_id: str, target: PlannedObject, cause: str) -> None:
+    def start(self, object_id: str, target: PlannedObject, cause: str) -> None:
+        """Start a sandbox; the agent's only right after both sidecars were seen to be well."""
         if target.role == naming.ROLE_AGENT:
             for sidecar in (naming.ROLE_GUARD, naming.ROLE_INTERCEPTOR):
                 self.check(sidecar)
@@ -214,7 +170,7 @@ class Hands(Ground):
             if found is None:
                 raise DriftError("is gone", place=target.name)
             init = self.world.start(found)
-            step.made(resource(self.found(target.role), self.launch))
+            step.made(seen(self.found(target.role), self.launch))
             step.evidence("init", init)
 
     def _ready(self, found: LocalObject) -> bool:

@@ -15,8 +15,6 @@ from bottle_fsm.plan.bottle_plan import BottlePlan, PlannedObject
 
 GENERATOR: Final = 2
 """Goes up when this backend makes other sandboxes from the same inputs."""
-FACT_CA: Final = "ca_sha256"
-FACT_TRUSTED: Final = "gate.passed"
 DOORS: Final = (naming.ROLE_NET_INSIDE, naming.ROLE_NET_BETWEEN)
 SANDBOXES: Final = (naming.ROLE_GUARD, naming.ROLE_INTERCEPTOR, naming.ROLE_AGENT)
 ROLES: Final = (*DOORS, *SANDBOXES)

@@ -149,9 +149,8 @@ class LocalWorld:
             if process.mark == found.id:
                 inits += proc.inits_below(process.known.pid)  # its record may be gone, its children are not
                 proc.kill(process.known)
-        left = [pid for known in inits for pid in proc.kill_namespace(known)]
-        if left:
-            raise BackendError(f"processes are left: {', '.join(map(str, left))}", place=found.name)
+        for known in inits:
+            end_sandbox(known, found.name)
 
     def remove(self, found: LocalObject) -> None:
         """Remove an object; one that is gone already is fine."""
@@ -171,6 +170,17 @@ class LocalWorld:
                 _remove_tree(path)
         with contextlib.suppress(OSError):
             self.folder.rmdir()
+
+
+def end_sandbox(init: proc.Known, name: str) -> None:
+    """End a sandbox by its first process.
+
+    Raises:
+        BackendError: a process of it is left.
+    """
+    if left := proc.kill_namespace(init):
+        hint = "Look at them with ps; `bottle-fsm destroy` goes on when they are gone"
+        raise BackendError(f"processes are left: {', '.join(map(str, left))}", place=name, hint=hint)
 
 
 def last_lines(directory: Path, lines: int = 15) -> str:
