@@ -67,7 +67,6 @@ def test_provisions_in_the_one_order(bench: Bench) -> None:
 
 def test_labels_every_object_with_owner_role_spec_and_epoch(bench: Bench) -> None:
     bench.apply()
-    plan = bench.record.plan_json
     for role, found in bench.objects().items():
         labels = naming.Labels.of(found.labels)
         assert labels is not None
