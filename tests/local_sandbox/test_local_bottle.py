@@ -195,12 +195,13 @@ def test_a_launcher_killed_as_it_asks_leaves_no_command_of_roots(held: Held) -> 
 def test_a_launcher_that_died_before_roots_sandbox_was_tied_to_it_has_nothing_done(held: Held) -> None:
     """Here bubblewrap begins only when the launcher is gone: no parent's death will ever end it."""
     prefix = json.loads((held.folder / "object.json").read_bytes())["maintenance"]
-    late = 'p=$PPID; while [ -d /proc/$p ]; do sleep 0.02; done; exec "$@"'
-    held.write(maintenance=["/bin/sh", "-c", late, "late", *prefix])
+    began = held.folder / "began"
+    late = 'p=$PPID; shift; : >"$0"; while [ -d /proc/$p ]; do sleep 0.02; done; exec "$@"'
+    held.write(maintenance=["/bin/sh", "-c", late, str(began), "late", *prefix])
     before = set(left(held.room))
     words = [sys.executable, "-c", ROOT, str(held.folder), "sh", "-c", "touch /etc/made; sleep 4711"]
     launcher = subprocess.Popen(words, env={**os.environ, "PYTHONPATH": str(REPOSITORY)})
-    wait_for(lambda: set(left(held.room)) - before - {launcher.pid}, "the one that waits")
+    wait_for(began.exists, "the one that waits to have seen its parent")
     launcher.kill()
     launcher.wait()
     wait_for(lambda: set(left(held.room)) <= before, "everything to end")

@@ -205,7 +205,7 @@ def test_ends_what_a_command_left_only_when_told_to(held: Held) -> None:
     left.close()
     other = held.session("/bin/sh", "-c", "setsid sleep 4711 & exit 3", BOTTLE_EXEC="mark-2")
     assert other.exit_code(5) == 3
-    assert len(sleepers(known)) == 2
+    wait_for(lambda: len(sleepers(known)) == 2, "both to have become what they are")
     other.end()
     assert len(sleepers(known)) == 1, "a service that another command started goes on"
 
