@@ -183,6 +183,14 @@ def test_takes_back_directories_that_the_agent_locked(tenant: Tenant) -> None:
     assert Path("/usr").is_dir()
 
 
+def test_takes_back_a_tree_that_is_deeper_than_a_path_is_long(tenant: Tenant) -> None:
+    up(tenant)
+    script = "import os\nfor _ in range(2000): os.mkdir('deep'); os.chdir('deep')\nos.chmod('.', 0)"
+    tenant.inside(f'cd /workspace && /usr/bin/python3 -c "{script}"')
+    tenant.ok("destroy", GUEST, "--yes")
+    assert tenant.left() == []
+
+
 def test_keeps_a_log_small_that_is_written_without_end(tenant: Tenant) -> None:
     up(tenant)
     log = tenant.directory("guard") / "log"

@@ -67,8 +67,8 @@ def identify(pid: int) -> Known | None:
         if fields[_STATE_FIELD] in {"Z", "X"}:
             return None
         return Known(pid, int(fields[_START_FIELD]), boot_id(), _namespace(pid))
-    except (OSError, IndexError, ValueError):
-        return None
+    except (FileNotFoundError, ProcessLookupError, PermissionError, IndexError, ValueError):
+        return None  # there is none, or it is somebody else's; any other error must not pass for an end
 
 
 def is_alive(known: Known) -> bool:

@@ -10,8 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
-import stat
 import subprocess
 import sys
 import time
@@ -25,6 +23,7 @@ from bottle_fsm.backend.local import proc, supervisor
 from bottle_fsm.errors import BackendError, NameTakenError, SidecarExitedError
 from bottle_fsm.model import Json
 from bottle_fsm.naming import Labels
+from bottle_fsm.safetext import safe
 
 OBJECT: Final = "object.json"
 STATE: Final = "state.json"
@@ -39,6 +38,7 @@ START_SECONDS: Final = 15.0
 _POLL: Final = 0.01
 _GONE: Final = ".gone-"
 _NEW: Final = ".new-"
+_READABLE: Final = "See that this user may read the state directory, and that its disk is well"
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,17 @@ class LocalWorld:
         return next((item for item in self.objects() if item.id == object_id), None)
 
     def _directories(self) -> list[Path]:
+        """Return the directories of objects.
+
+        Raises:
+            BackendError: they cannot be listed.
+        """
         try:
             return [path for path in self.folder.iterdir() if not path.name.startswith((_GONE, _NEW))]
         except FileNotFoundError:
             return []
+        except OSError as error:
+            raise BackendError(f"cannot be listed: {error.strerror}", place=str(self.folder), hint=_READABLE) from error
 
     # -- changing ----------------------------------------------------------------------------------------------------
 
@@ -114,6 +121,9 @@ class LocalWorld:
         Raises:
             SidecarExitedError: it did not come up; with its last lines.
         """
+        now = _read(found.directory)
+        if now is not None and now.state == "running":
+            return now.init
         (found.directory / STARTED).touch()
         for name in (EXIT, STATE):
             (found.directory / name).unlink(missing_ok=True)
@@ -200,12 +210,13 @@ def tail(directory: Path, lines: int) -> bytes:
 
 
 def _read(directory: Path) -> LocalObject | None:
-    """Return the object of a directory; None when it is none of ours or is just being removed."""
+    """Return the object of a directory; None when it is gone. One that says nothing of itself is nobody's: foreign."""
     content = _read_json(directory / OBJECT)
     try:
         object_id, kind, name, labels = (content[key] for key in ("id", "kind", "name", "labels"))
     except KeyError:
-        return None
+        foreign = LocalObject(directory.name, "directory", directory.name, {}, directory, "present")
+        return foreign if directory.exists() else None
     if kind != "process":
         return LocalObject(object_id, kind, name, labels, directory, "present")
     init = _read_json(directory / STATE)
@@ -231,10 +242,17 @@ def _orphan(process: proc.Marked, folder: Path) -> LocalObject | None:
 
 
 def _read_json(path: Path) -> Json:
+    """Return a JSON object; empty when there is no such file, or no object in it.
+
+    Raises:
+        BackendError: it cannot be read: what is in the world is not known then, and must not pass for nothing.
+    """
     try:
         value = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return {}
+    except OSError as error:
+        raise BackendError(f"cannot be read: {error.strerror}", place=str(path), hint=_READABLE) from error
     return value if isinstance(value, dict) else {}
 
 
@@ -255,16 +273,21 @@ def _born(path: Path) -> float:
 
 
 def _remove_tree(path: Path) -> None:
-    """Remove a directory tree that the agent could write to: links are not followed, missing rights are taken."""
+    """Remove a directory tree that the agent could write to: links are not followed, missing rights are taken.
 
-    def mend(function: Callable[..., object], name: str, error: object) -> None:
-        del error
-        parent = os.path.dirname(name)  # noqa: PTH120 - shutil hands texts
-        for place in (parent, name):
-            with contextlib.suppress(OSError):
-                if stat.S_ISDIR(os.lstat(place).st_mode):
-                    os.chmod(place, 0o700)  # noqa: PTH101 - as above
-        function(name)
+    By coreutils: such a tree may be deeper than Python recurses, and its paths longer than a path can be.
 
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(path, onerror=mend)
+    Raises:
+        BackendError: something of it is left.
+    """
+    env = {"PATH": os.defpath, "LC_ALL": "C"}
+    remove = ("rm", "-rf", "--", str(path))
+    ended = subprocess.run(remove, env=env, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    if ended.returncode != 0:
+        mend = ("find", str(path), "-type", "d", "!", "-perm", "-700", "-execdir", "chmod", "u+rwx", "{}", ";")
+        subprocess.run(mend, env=env, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        ended = subprocess.run(remove, env=env, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    if ended.returncode != 0:
+        reason = safe(ended.stderr.decode(errors="replace").strip()[-300:])
+        hint = "See what holds it (a mount, another user's file); `bottle-fsm destroy` goes on when it can be removed"
+        raise BackendError(f"cannot be removed: {reason}", place=str(path), hint=hint)
