@@ -17,7 +17,8 @@ from bottle_fsm.backend.docker import backend, drift, joining, work
 from bottle_fsm.backend.docker.observe import observe
 from bottle_fsm.model import Event, Json, Launch, Observed
 from bottle_fsm.runner import session
-from bottle_fsm.store.journal import Draft, Journal
+from bottle_fsm.store.draft import Draft
+from bottle_fsm.store.journal import Journal
 from bottle_fsm.store.lock import BottleLock
 from bottle_fsm.store.record import BottleRecord, advance
 

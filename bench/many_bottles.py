@@ -97,13 +97,18 @@ def status(top: Path) -> dict[int, float]:
     return took
 
 
+def interrupted(folder: Path, number: int) -> Path:
+    """Make a state directory with so many launches that were killed half way, and return it."""
+    folder.mkdir()
+    launch(folder, number, "done.after#4=kill")
+    return folder
+
+
 def resume(top: Path) -> dict[int, float]:
     """Return number of interrupted bottles → seconds of `resume --all`."""
     took = {}
     for number in RESUME:
-        folder = top / f"resume{number}"
-        folder.mkdir()
-        launch(folder, number, "done.after#4=kill")
+        folder = interrupted(top / f"resume{number}", number)
         took[number] = timed(folder, "resume", "--all", "--yes")
     return took
 
@@ -112,9 +117,7 @@ def resume_alone(top: Path) -> dict[int, float]:
     """Return number of interrupted bottles → seconds of their resumes, without the simulated engine's own time."""
     took = {}
     for number in RESUME:
-        folder = top / f"alone{number}"
-        folder.mkdir()
-        launch(folder, number, "done.after#4=kill")
+        folder = interrupted(top / f"alone{number}", number)
         made = runtime(folder)
         inside = [0.0]
         with mock.patch.object(FakeWorld, "_open", _watched(FakeWorld._open, inside)):  # noqa: SLF001 - measured, not used

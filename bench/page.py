@@ -70,21 +70,19 @@ the durable launch. Limit of the share: {found["limit"]:.0%}. `bench/launch_over
 
 def _resume_time(found: dict[str, Any]) -> str:
     rows = "\n".join(
-        f"| `{r['state']}` | {r['killed']} | {r['wall']} s | {r['start-up']} s | {r['settle']} s | {r['gate again']} s "
-        f"| {r['rest']} s "
+        f"| `{r['state']}` | {r['killed']} | {r['wall']} s | {r['start-up']} s | {r['settle']} s | {r['rest']} s "
         f"| {r['remaining']} s | {r['allowed']} s |"
         for r in found["rows"]
     )
     return f"""\
 ## Resume after a kill at each state
 
-Medians of {found["runs"]}, on a real Docker engine. *Rest* is the resume without process start-up, settle time, and
-the trust gate where it was passed before: who hands a bottle over proves it himself, so a resume passes it again;
+Medians of {found["runs"]}, on a real Docker engine. *Rest* is the resume without process start-up and settle time;
 *remaining* is what undisturbed launches of the same run took from that state to the end, *allowed* that plus 10 % of a
 full launch ({found["full launch s"]} s). `bench/resume_time.py`
 
-| state | killed when | resume | start-up | settle | gate again | rest | remaining | allowed |
-|---|---|---|---|---|---|---|---|---|
+| state | killed when | resume | start-up | settle | rest | remaining | allowed |
+|---|---|---|---|---|---|---|---|
 {rows}
 """
 

@@ -2,9 +2,8 @@
 
 A launch is killed right after it committed a state (and, for an open intent, right after the state's first effect), and
 resumed in a new process. Of the resume's wall time, process start-up (until its first event) and the settle time (what
-the journal says it waited) are shown apart, and so is a trust gate that was passed before and is passed again: whoever
-hands a bottle over proves it himself. The rest is compared with what undisturbed launches of the same run took from
-that state to the end.
+the journal says it waited) are shown apart. The rest is compared with what undisturbed launches of the same run took
+from that state to the end.
 """
 
 from __future__ import annotations
@@ -84,12 +83,9 @@ def resumed(place: Place, failpoint: str) -> dict[str, float]:
     events = [e for e in place.events() if instant(e) >= began]
     settle = sum(e["evidence"]["waited"] for e in events if "settled" in e["evidence"])
     start_up = instant(events[0]) - began
-    proved = any(e["dest"] == "ca_trusted" and e["kind"] == "done" for e in place.events() if instant(e) < began)
-    gates = [e["duration"] for e in events if e["kind"] == "step_done" and e["evidence"].get("step") == "trust_gate"]
-    gate = sum(gates) if proved else 0.0
-    rest = wall - start_up - settle - gate
+    rest = wall - start_up - settle
     place.run("destroy", BOTTLE, "--yes")
-    return {"wall": wall, "start-up": start_up, "settle": settle, "gate again": gate, "rest": rest}
+    return {"wall": wall, "start-up": start_up, "settle": settle, "rest": rest}
 
 
 def main(runs: int) -> int:

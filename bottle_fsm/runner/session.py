@@ -16,7 +16,8 @@ from bottle_fsm.plan.bottle_plan import BottlePlan
 from bottle_fsm.runner.people import People
 from bottle_fsm.runner.stop import Stop
 from bottle_fsm.secret import Secret
-from bottle_fsm.store.journal import Draft, Journal
+from bottle_fsm.store.draft import Draft
+from bottle_fsm.store.journal import Journal
 from bottle_fsm.store.lock import BottleLock
 from bottle_fsm.store.record import BottleRecord
 from bottle_fsm.store.root import StateRoot

@@ -6,28 +6,24 @@ compared inside that transaction: a process that lost its lock cannot write.
 
 from __future__ import annotations
 
-import getpass
-import hashlib
 import json
 import os
-import socket
 import sqlite3
-import sys
 import threading
 import time
 import uuid
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from bottle_fsm.errors import LockLostError, StoreError
 from bottle_fsm.failpoints import hit
-from bottle_fsm.model import Event, Json, Resource, canonical
+from bottle_fsm.model import Event, Json, canonical
 from bottle_fsm.store import chain, kinds, schema
 from bottle_fsm.store.cache import Records
+from bottle_fsm.store.draft import Draft, actor
 from bottle_fsm.store.lock import boot_id
 from bottle_fsm.store.record import BottleRecord, fold
 
@@ -36,31 +32,6 @@ _BUSY_SECONDS: Final = 30.0
 _NOTHING: Final = BottleRecord("")
 _FLAT: Final = frozenset({str, int, float, bool, type(None)})
 """Types that JSON gives back as they were."""
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """An event before it has a place in the chain; see `model.Event` for the fields.
-
-    `inherit`: launch, machine and spec that are left empty are those of the bottle's record.
-    """
-
-    kind: str
-    bottle: str = ""
-    launch: str = ""
-    epoch: int = 0
-    machine: str = ""
-    spec: str = ""
-    trigger: str = ""
-    source: str = ""
-    dest: str = ""
-    attempt: int = 0
-    cause: str = ""
-    resources: Sequence[Resource] = ()
-    evidence: Json = field(default_factory=dict)
-    error: str = ""
-    duration: float = 0.0
-    inherit: bool = False
 
 
 class Journal:
@@ -75,7 +46,7 @@ class Journal:
         self.path = directory / DATABASE
         self.run = uuid.uuid4().hex[:12]
         self._boot = boot_id()
-        self._actor = _actor()
+        self._actor = actor()
         self._lock = threading.RLock()
         with self._guarded("open"):
             self._connection = sqlite3.connect(
@@ -306,18 +277,3 @@ def _identity(path: Path) -> tuple[int, int]:
     except FileNotFoundError:
         return 0, 0
     return found.st_dev, found.st_ino
-
-
-def _actor() -> Json:
-    """Say who writes: never the argument list itself, which may hold what a person mistyped into it."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = ""
-    return {
-        "uid": os.getuid(),
-        "user": user,
-        "pid": os.getpid(),
-        "argv": hashlib.sha256("\0".join(sys.argv).encode(errors="surrogateescape")).hexdigest()[:16],
-        "host": socket.gethostname(),
-    }

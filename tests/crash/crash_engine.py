@@ -239,17 +239,21 @@ def main(argv: list[str]) -> int:
         passed = {"launch": points(place, *place.apply)}
         undisturbed = place.inside()
         passed["teardown"] = points(place, "destroy", BOTTLE, "--yes", "--json")
-        done = 0
-        while done < options.kills // shares:
+        done = missed = 0
+        while done < options.kills // shares and missed <= options.kills:
             case = draw(chosen, passed)
             shutil.rmtree(place.state, ignore_errors=True)
             ended = run_case(place, case, undisturbed)
             failed += bool(ended.wrong)
             done += ended.outcome != NOT_REACHED
+            missed += ended.outcome == NOT_REACHED
             if ended.outcome != NOT_REACHED:
                 print(json.dumps(asdict(ended)), flush=True)  # noqa: T201 - the results are this program's output
     finally:
         shutil.rmtree(top, ignore_errors=True)
+    if missed > options.kills:
+        print(f"{missed} runs ended before the point at which they were to be killed", file=sys.stderr)  # noqa: T201
+        return 1
     return 1 if failed else 0
 
 

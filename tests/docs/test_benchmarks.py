@@ -32,14 +32,11 @@ def test_keeps_within_the_promised_limit(name: str, figure: str, limit: float) -
 
 
 def test_resumes_in_the_time_of_the_remaining_steps() -> None:
-    """Single runs on a shared machine vary: a row may be a quarter over, their median not at all."""
     found = result("resume-time")
-    over = sorted(row["rest"] / row["allowed"] for row in found["rows"])
-    assert over[len(over) // 2] <= 1.0
     assert len(found["rows"]) >= 6
     for row in found["rows"]:
         assert row["allowed"] == pytest.approx(row["remaining"] + 0.1 * found["full launch s"], abs=0.01)
-        assert row["rest"] <= 1.25 * row["allowed"], row
+        assert row["rest"] <= row["allowed"], row
 
 
 def test_grows_linearly_with_the_number_of_bottles() -> None:

@@ -14,15 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from bottle_fsm.backend.local import inner, proc, seccomp, supervisor
+from bottle_fsm.backend.local import first, proc, seccomp, supervisor
 from bottle_fsm.backend.local.bottle import LocalBottle
 from bottle_fsm.backend.local.door import Session, Wanted
-from bottle_fsm.backend.local.places import CODE
-from bottle_fsm.backend.local.sandbox import CONTROL, ROOTS_PLACES, Bind, variables
+from bottle_fsm.backend.local.sandbox import ROOTS_PLACES, Bind, variables
 from bottle_fsm.places import AGENT_HOME, WORKSPACE
 from local_sandbox.sandbox_room import PYTHON, Room
 
-GO: Final = "{go}"
 MARK: Final = "BOTTLE_TEST_HELD"
 ENV: Final[Mapping[str, str]] = {"PATH": "/usr/bin:/bin", "LC_CTYPE": "C.UTF-8", "PLANNED": "yes"}
 
@@ -54,17 +52,15 @@ class Held:
         for path in places.values():
             path.mkdir(mode=0o755, exist_ok=True)
             self.room.give(path)
-        config = {"bridges": self.bridges, "main": self.main, "limits": self.limits, "control": CONTROL, "go": GO}
-        text = json.dumps(config).replace(f'"{CONTROL}"', CONTROL).replace(f'"{GO}"', GO)
         shared = [
-            Bind(inner.__file__, f"{CODE}/inner.py"),
+            Bind(str(first.SOURCE), first.TARGET),
             Bind(str(places["home"]), AGENT_HOME, writable=True),
             Bind(str(places["workspace"]), WORKSPACE, writable=True),
             *self.binds,
         ]
         roots = [Bind(str(places[name]), target) for name, target in ROOTS_PLACES.items()]
         theirs = [Bind(bind.source, bind.target, writable=True) for bind in roots]
-        program = (PYTHON, "-I", "-S", f"{CODE}/inner.py", text)
+        program = first.words(PYTHON, main=self.main, bridges=self.bridges, limits=self.limits)
         command = self.room.words(program, binds=[*shared, *roots], without=self.without)
         self.write(
             command=command[len(self.room.prefix) :],  # the supervisor is started as the launcher's user

@@ -23,7 +23,7 @@ MANIFEST: Final[dict[str, Any]] = {
         "room": {
             "env": {"TOKEN": {"from": "${TOKEN}", "secret": True, "to": ["example.org"]}},
             "egress": {"guard": "builtin", "allow": ["example.org"]},
-            "resources": {"pids": 256},
+            "resources": {"pids": 256, "memory": "512m"},
         }
     },
     "agents": {"guest": {"bottle": "room", "command": ["bash"]}},

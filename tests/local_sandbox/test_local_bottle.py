@@ -61,6 +61,18 @@ def test_ends_a_command_that_writes_without_end(held: Held) -> None:
     assert bottle.exec(["echo", "well"]).text == "well"
 
 
+@pytest.mark.parametrize("stream", ["1", "2"])
+def test_takes_as_much_as_the_limit_and_not_a_byte_more(
+    held: Held, monkeypatch: pytest.MonkeyPatch, stream: str
+) -> None:
+    monkeypatch.setattr("bottle_fsm.backend.local.bottle.OUTPUT_LIMIT", 1 << 20)
+    script = f"head -c {1 << 20} /dev/zero >&{stream}"
+    result = held.bottle().exec(["sh", "-c", script])
+    assert len(result.stdout + result.stderr) == 1 << 20
+    with pytest.raises(BackendError, match="more than 1 MiB"):
+        held.bottle().exec(["sh", "-c", f"{script}; echo >&{stream}"])
+
+
 def test_ends_a_command_that_runs_too_long_with_all_that_it_started(
     held: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:

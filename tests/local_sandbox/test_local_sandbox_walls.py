@@ -115,6 +115,15 @@ print(json.dumps({p: write(p) for p in places} | {"mode": oct(os.stat("/run/bott
     }
 
 
+def test_what_lives_in_memory_is_bounded(room: Room) -> None:
+    sizes = room.report("""
+import json, os
+places = ["/tmp", "/var", "/run", "/run/bottle", "/dev/shm"]
+print(json.dumps({p: s.f_blocks * s.f_frsize >> 20 for p, s in ((p, os.statvfs(p)) for p in places)}))
+""")
+    assert sizes == {"/tmp": 256, "/var": 256, "/run": 256, "/run/bottle": 16, "/dev/shm": 64}
+
+
 @pytest.mark.parametrize("without_filter", [False, True])
 def test_mounts_cannot_be_changed_even_without_the_filter(room: Room, without_filter: bool) -> None:
     answers = room.report(

@@ -13,7 +13,7 @@ from local_sandbox.held_sandbox import holding, wait_for
 from local_sandbox.sandbox_room import Room
 
 EVERY: Final = "import os, signal\nfor n in signal.valid_signals():\n    os.kill(1, n)\n"
-BY_NAME: Final = "import os; os.system('pkill python3; pkill -INT -f inner.py; killall -w -q python3; kill -TERM 1')"
+BY_NAME: Final = "import os; os.system('pkill python3; pkill -INT -f inner.proc; killall -w -q python3; kill -TERM 1')"
 LIE: Final = """
 import ctypes, signal, struct
 libc = ctypes.CDLL(None, use_errno=True)

@@ -13,7 +13,8 @@ import pytest
 from bottle_fsm.errors import ChainBrokenError, LockLostError, StoreError
 from bottle_fsm.store import kinds, schema
 from bottle_fsm.store.cache import Records
-from bottle_fsm.store.journal import Draft, Journal
+from bottle_fsm.store.draft import Draft
+from bottle_fsm.store.journal import Journal
 from bottle_fsm.store.root import StateRoot
 
 BOTTLE = "demo/one"

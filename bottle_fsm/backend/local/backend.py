@@ -22,7 +22,7 @@ from bottle_fsm.backend.local.places import DIRECTORY, data_directory
 from bottle_fsm.backend.local.plan import DOORS, LocalBottlePlan
 from bottle_fsm.backend.local.resolve import resolve, unfit
 from bottle_fsm.backend.local.venv import ensure_venv, is_ready
-from bottle_fsm.backend.local.world import LocalObject, LocalWorld, tail
+from bottle_fsm.backend.local.world import LocalObject, LocalWorld, log_end
 from bottle_fsm.backend.trust import doubt, establish, record_ca
 from bottle_fsm.bottle import Bottle
 from bottle_fsm.egress import files as egress_files
@@ -157,12 +157,12 @@ class LocalBackend(BottleBackend):
         """Return the handle into the running agent."""
         return handle(self._agent(launch))
 
-    def logs(self, launch: Launch, role: str, tail_lines: int) -> bytes:
+    def logs(self, launch: Launch, role: str, tail: int) -> bytes:
         """Return the last lines that the sandbox of a role wrote."""
         found = one(self.world, launch, role)
         if found is None:
             raise BackendError(f"there is no {role} of this bottle", place=launch.bottle)
-        return tail(found.directory, tail_lines)
+        return log_end(found.directory, tail)
 
     def drift(self, plan: BottlePlan, launch: Launch) -> str:
         """Compare what only a look inside shows: the CA in three places, the policy, delivered secrets."""

@@ -6,20 +6,19 @@ could be taken for one. Not its duty: starting it.
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from bottle_fsm import naming, resources
-from bottle_fsm.backend.local import cgroup, inner, seccomp
+from bottle_fsm.backend.local import cgroup, first, seccomp
 from bottle_fsm.backend.local.confine import Identity, Stages, identity
 from bottle_fsm.backend.local.etc import fill_etc
 from bottle_fsm.backend.local.places import CODE, DOOR, GUARD_DOOR, LOOPBACK, VENV
 from bottle_fsm.backend.local.plan import LocalBottlePlan, SandboxPlan
 from bottle_fsm.backend.local.resolve import PATH
-from bottle_fsm.backend.local.sandbox import CONTROL, ROOTS_PLACES, Bind, Sandbox, argv, system_links, variables
+from bottle_fsm.backend.local.sandbox import ROOTS_PLACES, SCRATCH_BYTES, Bind, Sandbox, argv, system_links, variables
 from bottle_fsm.egress import files as egress_files
 from bottle_fsm.errors import BackendError
 from bottle_fsm.model import Json, Launch
@@ -27,7 +26,6 @@ from bottle_fsm.places import AGENT_GID, AGENT_HOME, AGENT_UID, WORKSPACE
 from bottle_fsm.plan.build import launch_policy
 from bottle_fsm.steps import Steps
 
-GO: Final = "{go}"
 SOCKETS: Final = "sockets"
 """In a door's directory: what is bound into the two sandboxes."""
 SIDECAR_UID: Final = 65532
@@ -59,23 +57,21 @@ class Builder:
         fill_etc(new / "etc", hostname=hostname, network=box.network)
         (new / "seccomp.bpf").write_bytes(seccomp.program())
         (new / "variables").write_bytes(variables(self._environment(box)))
-        binds = [Bind(stages.seen(Path(inner.__file__)), f"{CODE}/inner.py")]
+        binds = [Bind(stages.seen(first.SOURCE), first.TARGET)]
         if box.role == naming.ROLE_AGENT:
             binds += self._agent(box, new, final, stages)
             uid, gid, python = AGENT_UID, AGENT_GID, "/usr/bin/python3"
         else:
             binds += self._sidecar(box, new, final, stages, who)
             uid, gid, python = SIDECAR_UID, SIDECAR_UID, f"{VENV}/bin/python"
-        shape = Sandbox(hostname, uid, gid, stages.seen(final / "etc"), tuple(binds), network=box.network)
-        config = {
-            "bridges": [{"listen": first, "to": second} for first, second in box.bridges],
-            "main": [word.replace("{python}", python) for word in box.argv],
-            "limits": dict(box.limits),
-            "control": CONTROL,
-            "go": GO,
-        }
-        text = json.dumps(config).replace(f'"{CONTROL}"', CONTROL).replace(f'"{GO}"', GO)
-        program = (python, "-I", "-S", f"{CODE}/inner.py", text)
+        etc, scratch = stages.seen(final / "etc"), box.memory or SCRATCH_BYTES
+        shape = Sandbox(hostname, uid, gid, etc, tuple(binds), network=box.network, scratch=scratch)
+        program = first.words(
+            python,
+            main=[word.replace("{python}", python) for word in box.argv],
+            bridges=[{"listen": here, "to": there} for here, there in box.bridges],
+            limits=box.limits,
+        )
         who.own(new / "etc")
         where = cgroup.parent() if box.role == naming.ROLE_AGENT else None
         return {

@@ -1,6 +1,6 @@
 """Memory and processor limits, where this machine delegates a cgroup (version 2) to the launcher; else none.
 
-Not its duty: limits that every process can set for itself (`inner`).
+Not its duty: limits that every process can set for itself (`inner.process`).
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from bottle_fsm import naming
 from bottle_fsm.model import Json
 from bottle_fsm.plan.bottle_plan import BottlePlan, PlannedObject
 
-GENERATOR: Final = 2
+GENERATOR: Final = 3
 """Goes up when this backend makes other sandboxes from the same inputs."""
 DOORS: Final = (naming.ROLE_NET_INSIDE, naming.ROLE_NET_BETWEEN)
 SANDBOXES: Final = (naming.ROLE_GUARD, naming.ROLE_INTERCEPTOR, naming.ROLE_AGENT)
@@ -30,7 +30,7 @@ class SandboxPlan:
         bridges: pairs of places between which its first process carries bytes. env: literal variables.
         limits: resource limits by name. network: shares the host's network. files: digests of what it is given, by what
         it is. bind: host directory that is the workspace; empty for one of its own. command: what `attach` runs.
-        memory, cpus: limits where a cgroup is delegated; 0 for none.
+        memory, cpus: limits where a cgroup is delegated, and of each directory in memory; 0 for none.
     """
 
     role: str

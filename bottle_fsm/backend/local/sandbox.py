@@ -24,6 +24,9 @@ SYSTEM: Final = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 """Beside /usr: links into it on a merged system, directories on another."""
 _RUN_BYTES: Final = 16 << 20
 """Of `places.RUN_DIR`: small files only."""
+_SHARED_BYTES: Final = 64 << 20
+"""Of /dev/shm: what engines give."""
+SCRATCH_BYTES: Final = 256 << 20
 ROOTS_PLACES: Final = {"trust": "/usr/local/share/ca-certificates", "marks": "/var/lib/bottle"}
 """Directories of the agent's object that only our own short commands may write, as they may write /etc."""
 
@@ -45,6 +48,7 @@ class Sandbox:
         hostname: its name for itself. uid, gid: the user inside; outside it is whoever starts it, never root.
         etc: host directory that becomes /etc. binds: further host paths, an allow-list.
         network: shares the host's network; the guard's alone.
+        scratch: bytes that each of /tmp, /run and /var may hold; they live in memory, and unbounded take half of it.
         maintenance: /etc and `ROOTS_PLACES` can be written: for our own short commands, never the agent's.
     """
 
@@ -54,6 +58,7 @@ class Sandbox:
     etc: str
     binds: tuple[Bind, ...] = ()
     network: bool = False
+    scratch: int = SCRATCH_BYTES
     maintenance: bool = False
 
 
@@ -69,15 +74,20 @@ def argv(box: Sandbox, *, links: Mapping[str, str]) -> tuple[str, ...]:
     for path, target in links.items():
         words += ["--symlink", target, path] if target else ["--ro-bind", path, path]
     # Names in /dev are the system's: first processes open /dev/ptmx by a link, and the agent would own its directory.
-    words += ["--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]  # noqa: S108 - inside
+    shared = _in_memory("/dev/shm", "1777", _SHARED_BYTES)  # noqa: S108 - inside
+    words += ["--proc", "/proc", "--dev", "/dev", *shared, "--remount-ro", "/dev"]
     for path, mode in (("/tmp", "1777"), ("/run", "0755"), ("/var", "0755")):  # noqa: S108 - inside
-        words += ["--perms", mode, "--tmpfs", path]
+        words += _in_memory(path, mode, box.scratch)
     words += ["--perms", "1777", "--dir", "/var/tmp", "--symlink", "/run", "/var/run"]  # noqa: S108 - inside
-    words += ["--perms", "0700", "--size", str(_RUN_BYTES), "--tmpfs", RUN_DIR, "--perms", "0755", "--dir", CODE]
+    words += [*_in_memory(RUN_DIR, "0700", _RUN_BYTES), "--perms", "0755", "--dir", CODE]
     words += ["--bind" if box.maintenance else "--ro-bind", box.etc, "/etc"]
     for bind in box.binds:
         words += ["--bind" if bind.writable else "--ro-bind", bind.source, bind.target]
     return (*words, "--remount-ro", "/", "--")
+
+
+def _in_memory(path: str, mode: str, size: int) -> list[str]:
+    return ["--perms", mode, "--size", str(size), "--tmpfs", path]
 
 
 def variables(env: Mapping[str, str]) -> bytes:

@@ -195,10 +195,10 @@ def end_sandbox(init: proc.Known, name: str) -> None:
 
 def last_lines(directory: Path, lines: int = 15) -> str:
     """Return the end of a sandbox's log, as text that is safe to show."""
-    return " / ".join(tail(directory, lines).decode(errors="replace").splitlines()) or "none"
+    return " / ".join(log_end(directory, lines).decode(errors="replace").splitlines()) or "none"
 
 
-def tail(directory: Path, lines: int) -> bytes:
+def log_end(directory: Path, lines: int) -> bytes:
     """Return the last lines of a sandbox's log."""
     try:
         with (directory / LOG).open("rb") as file:

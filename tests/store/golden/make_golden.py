@@ -49,7 +49,7 @@ def main(target: Path) -> None:
     """Write `schemaN.sqlite3` and `schemaN.json` into a directory."""
     name = f"schema{schema.VERSION}"
     with (
-        mock.patch("bottle_fsm.store.journal._actor", return_value=NOBODY),
+        mock.patch("bottle_fsm.store.journal.actor", return_value=NOBODY),
         mock.patch("bottle_fsm.store.journal.boot_id", return_value=BOOT),
         tempfile.TemporaryDirectory(prefix="golden-") as place,
     ):
