@@ -1,5 +1,6 @@
-"""Runs inside a container of the tests: web servers with and without TLS, git over HTTPS, and an sshd.
+"""Runs where tests call it outside: web servers with and without TLS, and in a container git over HTTPS and an sshd.
 
+`outside_server.py [DIRECTORY]`: certificate and keys are there; without an `sshd_config` it is the web alone.
 Everything that arrives is a JSON line on standard output, so that a test can count. Standard library only.
 """
 
@@ -10,13 +11,14 @@ import os
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 from email.parser import BytesParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-CONFIG = Path("/etc/outside")
+CONFIG = Path(sys.argv[1] if len(sys.argv) > 1 else "/etc/outside")
 """Where the test put certificate, keys and the sshd's configuration before the start."""
 REPOSITORIES = "/srv/git"
 HTTPS_PORTS = (443, 8443)
@@ -135,22 +137,28 @@ def make_repository() -> None:
     subprocess.run(["chown", "-R", "git", REPOSITORIES], check=True)
 
 
+def serve_ssh() -> None:
+    """Start the sshd and wait until it greets."""
+    subprocess.Popen(["/usr/sbin/sshd", "-D", "-e", "-f", str(CONFIG / "sshd_config")])
+    while True:
+        try:
+            with socket.create_connection(("127.0.0.1", 22), timeout=1) as probe:
+                if probe.recv(4) == b"SSH-":
+                    return
+        except OSError:
+            continue
+
+
 def main() -> None:
-    make_repository()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(CONFIG / "server.pem", CONFIG / "server.key")
     for port in HTTPS_PORTS:
         serve(port, tls=context)
     for port in HTTP_PORTS:
         serve(port, tls=None)
-    subprocess.Popen(["/usr/sbin/sshd", "-D", "-e", "-f", str(CONFIG / "sshd_config")])
-    while True:  # the sshd is up when it greets
-        try:
-            with socket.create_connection(("127.0.0.1", 22), timeout=1) as probe:
-                if probe.recv(4) == b"SSH-":
-                    break
-        except OSError:
-            continue
+    if (CONFIG / "sshd_config").exists():
+        make_repository()
+        serve_ssh()
     note(seen="ready")
 
 

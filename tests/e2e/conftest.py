@@ -10,7 +10,7 @@ import pytest
 from bottle_fsm.backend.docker.client import Engine
 from bottle_fsm.backend.docker.images import ImageRef
 from e2e_bench import Bench
-from outside_world import OutsideWorld, outside_world
+from engine_world import EngineWorld, outside_world
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def shared(engine: Engine, images: dict[str, ImageRef], tmp_path_factory: pytest
 
 
 @pytest.fixture(scope="session")
-def world(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OutsideWorld]:
+def world(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineWorld]:
     """A made-up internet, one for each worker."""
     with outside_world(engine, tmp_path_factory.mktemp("outside")) as made:
         yield made

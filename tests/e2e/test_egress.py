@@ -1,28 +1,50 @@
-"""What leaves a bottle, counted where it arrives: at a real TLS server of a made-up internet."""
+"""What leaves a bottle, counted where it arrives: at a real TLS server of a made-up internet. On both real backends."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import secrets
+import signal
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 import pytest
 
-from e2e_bench import Bench, simple
+from bottle_fsm.backend.docker.client import Engine
+from e2e_bench import Bench, Person, simple
+from near_world import NearBench, near_world
 from outside_world import OutsideWorld
 
 pytestmark = [pytest.mark.engine]
 GUEST = "trial/guest"
 CURL = "curl -sS -m 15 -o /dev/null -w '%{http_code} %{http_connect}'"
+OF_THE_IMAGE: Final = ("python-requests", "node")
+"""The local backend has this machine's tools: there need be none of these, or one too old to know a proxy."""
 
 
 @dataclass
 class Far:
     """A bottle that may reach `web` of the made-up internet and nothing else."""
 
-    bench: Bench
+    bench: Person
     world: OutsideWorld
+
+    def launch(self, backend: str) -> None:
+        """Launch the bottle."""
+        egress = self.world.egress("web", "denied", "other", allow=[self.world.name("web")])
+        self.bench.ok("apply", self.bench.write({**simple(egress=egress), "backend": backend}))
+
+    def kill(self, role: str) -> None:
+        """Kill a sidecar."""
+        raise NotImplementedError
+
+    def paused(self, role: str) -> contextlib.AbstractContextManager[None]:
+        """Pause a sidecar for the time of the body."""
+        raise NotImplementedError
 
     def curl(self, words: str) -> str:
         """Run curl inside; return the statuses of the answer and of the proxy's CONNECT."""
@@ -48,11 +70,69 @@ class Far:
         return len(self.world.seen("connection"))
 
 
-@pytest.fixture(scope="module", name="far")
-def _far(shared: Bench, world: OutsideWorld) -> Far:
-    egress = world.egress("web", "denied", "other", allow=[world.name("web")])
-    shared.ok("apply", shared.write(simple(egress=egress)))
-    return Far(shared, world)
+class FarOnEngine(Far):
+    """The same in containers."""
+
+    def kill(self, role: str) -> None:
+        """Kill a sidecar."""
+        with self._engine.guarded(f"kill {role}") as api:
+            api.kill(self._container(role))
+
+    @contextlib.contextmanager
+    def paused(self, role: str) -> Iterator[None]:
+        """Pause a sidecar for the time of the body."""
+        with self._engine.guarded(f"pause {role}") as api:
+            api.pause(self._container(role))
+        yield
+        with self._engine.guarded(f"let {role} go on") as api:
+            api.unpause(self._container(role))
+
+    def _container(self, role: str) -> str:
+        return self.bench.resources(GUEST)[role]
+
+    @property
+    def _engine(self) -> Engine:
+        assert isinstance(self.bench, Bench)
+        return self.bench.engine
+
+
+class FarNearby(Far):
+    """The same in sandboxes of this machine."""
+
+    def kill(self, role: str) -> None:
+        """Kill a sidecar."""
+        os.kill(self._near.first_process(role), signal.SIGKILL)
+
+    @contextlib.contextmanager
+    def paused(self, role: str) -> Iterator[None]:
+        """Stop every process of a sidecar for the time of the body."""
+        self._near.signal(role, signal.SIGSTOP)
+        yield
+        self._near.signal(role, signal.SIGCONT)
+
+    @property
+    def _near(self) -> NearBench:
+        assert isinstance(self.bench, NearBench)
+        return self.bench
+
+
+@pytest.fixture(scope="module", name="far", params=["docker", "local"])
+def _far(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Far]:
+    if request.param == "docker":
+        made: Far = FarOnEngine(request.getfixturevalue("shared"), request.getfixturevalue("world"))
+        made.launch("docker")
+        yield made
+        return
+    if os.geteuid() != 0:
+        pytest.skip("only root can make an internet of his own")
+    with near_world(tmp_path_factory.mktemp("near")) as world:
+        bench = NearBench(tmp_path_factory.mktemp("nearby"), world)
+        try:
+            made = FarNearby(bench, world)
+            made.launch("local")
+            yield made
+        finally:
+            bench.clean()
 
 
 @pytest.fixture(name="path")
@@ -73,10 +153,13 @@ def test_delivers_a_body_whole_and_once(far: Far, path: str) -> None:
     assert (request["method"], request["bytes"]) == ("POST", size)
 
 
-@pytest.mark.parametrize("tool", ["python-requests", "node", "wget", "empty environment"])
+@pytest.mark.parametrize("tool", ["python-urllib", "wget", "empty environment", *OF_THE_IMAGE])
 def test_lets_every_tool_through_to_an_allowed_host(far: Far, path: str, tool: str) -> None:
+    if tool in OF_THE_IMAGE and isinstance(far, FarNearby):
+        pytest.skip("is a tool of the image")
     url = far.url(path)
     script = {
+        "python-urllib": f"""python3 -c 'import urllib.request as r; print(r.urlopen("{url}").read().decode())'""",
         "python-requests": f"""python3 -c 'import requests; print(requests.get("{url}").text)'""",
         "node": f"""node -e 'fetch("{url}").then(r => r.text()).then(console.log)'""",
         "wget": f"wget -qO- {url}",
@@ -145,41 +228,43 @@ def test_has_no_direct_path_and_fails_fast(far: Far, path: str, case: str) -> No
     far.world.control(far.url(path))
 
 
-def _wounded(far: Far, role: str, how: str) -> str:
-    """Kill or pause a sidecar; return its id."""
-    container = far.bench.resources(GUEST)[role]
-    with far.bench.engine.guarded(f"{how} {role}") as api:
-        api.kill(container) if how == "kill" else api.pause(container)
-    return container
-
-
-@pytest.mark.parametrize("how", ["kill", "pause"])
-@pytest.mark.parametrize("role", ["guard", "interceptor"])
-def test_sends_nothing_without_a_sidecar_and_is_repaired(far: Far, path: str, role: str, how: str) -> None:
-    ca = far.bench.status(GUEST)["ca_sha256"]
-    container = _wounded(far, role, how)
+def sends_nothing(far: Far, path: str) -> None:
     before = far.arrived()
     assert far.fails(far.url(path)) < 20
     for script in DIRECT.values():
         ended = far.bench.inside(GUEST, script.format(name=far.world.name(), address=far.world.address, path=path))
         assert ended.code != 0
     assert far.arrived() == before
-    if how == "pause":
-        with far.bench.engine.guarded(f"let {role} go on") as api:
-            api.unpause(container)
-        time.sleep(1)
-        assert far.world.requests(path) == [], "a request that was given up is not sent late"
-    else:
-        repaired = far.bench.ok("apply", far.bench.place / "trial.yaml")
-        assert "is ready, repaired" in repaired.err
+
+
+@pytest.mark.parametrize("role", ["guard", "interceptor"])
+def test_sends_nothing_without_a_sidecar_and_is_repaired(far: Far, path: str, role: str) -> None:
+    ca = far.bench.status(GUEST)["ca_sha256"]
+    far.kill(role)
+    sends_nothing(far, path)
+    assert "is ready, repaired" in far.bench.ok("apply", far.bench.place / "trial.yaml").err
     assert far.curl(far.url(path)) == "200 200"
     assert len(far.world.requests(path)) == 1
     assert far.bench.status(GUEST)["ca_sha256"] == ca
 
 
-def test_listens_to_nobody_on_the_guard_s_outside(far: Far) -> None:
+@pytest.mark.parametrize("role", ["guard", "interceptor"])
+def test_sends_nothing_while_a_sidecar_is_paused_nor_late(far: Far, path: str, role: str) -> None:
+    with far.paused(role):
+        sends_nothing(far, path)
+    time.sleep(1)
+    assert far.world.requests(path) == [], "a request that was given up is not sent late"
+    assert far.curl(far.url(path)) == "200 200"
+    assert len(far.world.requests(path)) == 1
+
+
+def test_listens_to_nobody_outside(far: Far) -> None:
+    if isinstance(far.bench, NearBench):
+        assert far.bench.world.listening() == {f"{port:04X}" for port in (80, 443, 8443)}, "the outside machine's own"
+        return
+    assert isinstance(far.bench, Bench)
     container = far.bench.inspect(far.bench.resources(GUEST)["guard"])
-    address = container["NetworkSettings"]["Networks"][far.world.network]["IPAddress"]
+    (network,) = (n for name, n in container["NetworkSettings"]["Networks"].items() if name.startswith("outside-test"))
     for port in (8888, 9090):
-        code, text = far.world.visit("curl", "-sS", "-m", "3", f"http://{address}:{port}/health")
+        code, text = far.world.visit("curl", "-sS", "-m", "3", f"http://{network['IPAddress']}:{port}/health")
         assert code != 0, text

@@ -18,7 +18,7 @@ import pytest
 from bottle_fsm.backend.docker.client import Engine
 from bottle_fsm.backend.docker.images import ImageRef
 from e2e_bench import CONTAINER_ROLES, REPO, Bench, simple
-from outside_world import archive
+from engine_world import archive
 
 pytestmark = [pytest.mark.engine]
 GUEST = "trial/guest"

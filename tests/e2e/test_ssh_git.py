@@ -6,20 +6,20 @@ import pytest
 
 from cli_shell import Ended
 from e2e_bench import Bench, simple
-from outside_world import OutsideWorld
+from engine_world import EngineWorld
 
 pytestmark = [pytest.mark.engine]
 GUEST = "trial/guest"
 CLONE = "rm -rf /workspace/got && git clone -q {url} /workspace/got && cat /workspace/got/README.md"
 
 
-def _wrong(world: OutsideWorld) -> dict[str, object]:
+def _wrong(world: EngineWorld) -> dict[str, object]:
     identity, host_key = str(world.keys.where / "bound"), world.keys.public("stranger")
     return world.ssh("wrong", identity_file=identity, known_host_key=host_key)
 
 
 @pytest.fixture(scope="module", name="bottle")
-def _bottle(shared: Bench, world: OutsideWorld) -> Bench:
+def _bottle(shared: Bench, world: EngineWorld) -> Bench:
     """A bottle with two ssh hosts: `code`, and `wrong`, whose pinned key is not the server's."""
     ssh = [world.ssh("code"), _wrong(world)]
     egress = world.egress("web", "code", "wrong", "other", allow=[world.name("web")])
@@ -27,12 +27,12 @@ def _bottle(shared: Bench, world: OutsideWorld) -> Bench:
     return shared
 
 
-def accepted(world: OutsideWorld) -> int:
+def accepted(world: EngineWorld) -> int:
     """Return how many logins the sshd accepted."""
     return world.log().count("Accepted publickey for git")
 
 
-def test_runs_a_command_by_ssh(bottle: Bench, world: OutsideWorld) -> None:
+def test_runs_a_command_by_ssh(bottle: Bench, world: EngineWorld) -> None:
     before = accepted(world)
     ended = bottle.inside(GUEST, f"ssh -o BatchMode=yes {world.name('code')} 'whoami; echo $SSH_CONNECTION'")
     assert ended.code == 0, ended.err
@@ -42,14 +42,14 @@ def test_runs_a_command_by_ssh(bottle: Bench, world: OutsideWorld) -> None:
     assert accepted(world) == before + 1
 
 
-def test_clones_by_https(bottle: Bench, world: OutsideWorld) -> None:
+def test_clones_by_https(bottle: Bench, world: EngineWorld) -> None:
     url = f"https://{world.name('web')}/git/project.git"
     ended = bottle.inside(GUEST, CLONE.format(url=url))
     assert (ended.code, ended.out) == (0, "from outside\n"), ended.err
     assert len(world.requests("/git/project.git/info/refs?service=git-upload-pack")) == 1
 
 
-def test_clones_and_pushes_by_ssh(bottle: Bench, world: OutsideWorld) -> None:
+def test_clones_and_pushes_by_ssh(bottle: Bench, world: EngineWorld) -> None:
     before = accepted(world)
     ended = bottle.inside(GUEST, CLONE.format(url=f"ssh://git@{world.name('code')}/srv/git/project.git"))
     assert (ended.code, ended.out) == (0, "from outside\n"), ended.err
@@ -66,7 +66,7 @@ def test_clones_and_pushes_by_ssh(bottle: Bench, world: OutsideWorld) -> None:
     assert accepted(world) == before + 2
 
 
-def test_refuses_a_server_with_another_host_key(bottle: Bench, world: OutsideWorld) -> None:
+def test_refuses_a_server_with_another_host_key(bottle: Bench, world: EngineWorld) -> None:
     before = accepted(world)
     ended = bottle.inside(GUEST, f"ssh -o BatchMode=yes {world.name('wrong')} true")
     assert ended.code == 255
@@ -74,7 +74,7 @@ def test_refuses_a_server_with_another_host_key(bottle: Bench, world: OutsideWor
     assert accepted(world) == before
 
 
-def test_binds_a_key_to_the_pinned_server_even_if_the_agent_trusts_another(bottle: Bench, world: OutsideWorld) -> None:
+def test_binds_a_key_to_the_pinned_server_even_if_the_agent_trusts_another(bottle: Bench, world: EngineWorld) -> None:
     careless = "-o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o IdentitiesOnly=yes"
     before = accepted(world)
     for key, code in (("bound", 255), ("user", 0)):  # the second is bound to this very server, by another name
@@ -86,7 +86,7 @@ def test_binds_a_key_to_the_pinned_server_even_if_the_agent_trusts_another(bottl
 
 
 @pytest.mark.parametrize("case", ["another port", "a host without an entry", "an allowed web host"])
-def test_refuses_ssh_to(bottle: Bench, world: OutsideWorld, case: str) -> None:
+def test_refuses_ssh_to(bottle: Bench, world: EngineWorld, case: str) -> None:
     host, port = {
         "another port": ("code", 2222),
         "a host without an entry": ("other", 22),
@@ -104,7 +104,7 @@ def test_refuses_ssh_to(bottle: Bench, world: OutsideWorld, case: str) -> None:
     assert world.ssh_connections(port) == before + 1
 
 
-def test_carries_nothing_but_ssh_on_the_ssh_rule(bottle: Bench, world: OutsideWorld) -> None:
+def test_carries_nothing_but_ssh_on_the_ssh_rule(bottle: Bench, world: EngineWorld) -> None:
     script = (
         f"printf 'GET / HTTP/1.1\\r\\n\\r\\n' | timeout 15 nc -X connect -x \"$BOTTLE_RELAY\" {world.name('code')} 22"
     )
@@ -115,7 +115,7 @@ def test_carries_nothing_but_ssh_on_the_ssh_rule(bottle: Bench, world: OutsideWo
     assert "GET / HTTP" not in world.log(), "not a byte of it arrived"
 
 
-def test_keeps_the_private_key_out_of_the_bottle(bottle: Bench, world: OutsideWorld) -> None:
+def test_keeps_the_private_key_out_of_the_bottle(bottle: Bench, world: EngineWorld) -> None:
     body = (world.keys.where / "user").read_text().splitlines()[2]
     ended = bottle.inside(
         GUEST,
@@ -127,12 +127,12 @@ def test_keeps_the_private_key_out_of_the_bottle(bottle: Bench, world: OutsideWo
     assert (with_body, with_header) == ("0", "0"), "and cannot be read"
 
 
-def locked(world: OutsideWorld) -> dict[str, object]:
+def locked(world: EngineWorld) -> dict[str, object]:
     ssh = [world.ssh("code", identity_file=str(world.keys.where / "locked"))]
     return simple(egress=world.egress("code", allow=[]), ssh=ssh)
 
 
-def test_asks_for_the_passphrase_on_a_terminal(bench: Bench, world: OutsideWorld) -> None:
+def test_asks_for_the_passphrase_on_a_terminal(bench: Bench, world: EngineWorld) -> None:
     manifest = bench.write(locked(world))
     without = bench.run("apply", manifest)
     assert without.code == 4
@@ -146,7 +146,7 @@ def test_asks_for_the_passphrase_on_a_terminal(bench: Bench, world: OutsideWorld
     assert (ended.code, ended.out) == (0, "git\n"), ended.err
 
 
-def test_says_that_a_passphrase_is_wrong_and_gives_nothing_over(bench: Bench, world: OutsideWorld) -> None:
+def test_says_that_a_passphrase_is_wrong_and_gives_nothing_over(bench: Bench, world: EngineWorld) -> None:
     shown = bench.on_terminal("apply", bench.write(locked(world)), answers={"Passphrase for": "not the passphrase"})
     assert shown.code == 5
     assert "Is the passphrase right?" in shown.out
@@ -154,5 +154,5 @@ def test_says_that_a_passphrase_is_wrong_and_gives_nothing_over(bench: Bench, wo
     assert bench.left() == []
 
 
-def _whoami(bench: Bench, world: OutsideWorld) -> Ended:
+def _whoami(bench: Bench, world: EngineWorld) -> Ended:
     return bench.inside(GUEST, f"ssh -o BatchMode=yes {world.name('code')} whoami")

@@ -127,13 +127,17 @@ def inits_below(pid: int) -> list[Known]:
 
 def members(pidns: int) -> list[int]:
     """Return the pids of the living processes in a pid namespace, as far as this user may see."""
-    return [pid for pid in _pids() if identify_namespace(pid) == pidns]
+    return [pid for pid in _pids() if _is_in(pid, pidns)]
 
 
-def identify_namespace(pid: int) -> int:
-    """Return the pid namespace of a living process, 0 when it has none that we may see."""
+def _is_in(pid: int, pidns: int) -> bool:
+    try:
+        if _namespace(pid) != pidns:  # of hundreds of processes this one look is enough
+            return False
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return False
     found = identify(pid)
-    return found.pidns if found else 0
+    return found is not None and found.pidns == pidns
 
 
 def scan(variable: str) -> list[Marked]:
@@ -141,14 +145,15 @@ def scan(variable: str) -> list[Marked]:
 
     One in another namespace or of another user counts for nothing: anybody can give himself any environment.
     """
-    ours = _namespace(os.getpid())
+    ours, user = _namespace(os.getpid()), os.geteuid()
     wanted = f"{variable}=".encode()
     found = []
     for pid in _pids():
         try:
-            if (_PROC / str(pid)).stat().st_uid != os.geteuid():
+            if os.stat(f"{_PROC}/{pid}").st_uid != user:  # noqa: PTH116 - every process of this machine is looked at
                 continue
-            raw = (_PROC / str(pid) / "environ").read_bytes()
+            with open(f"{_PROC}/{pid}/environ", "rb") as file:  # noqa: PTH123 - as above
+                raw = file.read()
         except OSError:
             continue
         if wanted not in raw:
@@ -166,4 +171,4 @@ def _pids() -> list[int]:
 
 
 def _namespace(pid: int) -> int:
-    return os.stat(_PROC / str(pid) / "ns/pid").st_ino  # noqa: PTH116 - follows the link, as Path.stat does, but cheaper
+    return os.stat(f"{_PROC}/{pid}/ns/pid").st_ino  # noqa: PTH116 - every process of this machine is looked at
