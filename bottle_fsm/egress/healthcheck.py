@@ -1,19 +1,25 @@
 """Asks a sidecar for its health: `python -m bottle_fsm.egress.healthcheck URL`; `unix:PATH` names a Unix socket.
 
 Prints the answer, and exits 0 only when its status is `ok` or `healthy`. It serves the container's health check and the
-launcher's exec; the answer is printed in either case, so that the launcher can read the CA's fingerprint early.
+launcher's exec; the answer is printed in either case, so that the launcher can read the CA's fingerprint early. With
+`PATIENCE` seconds in its environment it asks again until then: a process for every question costs more than the start
+that is waited for.
 """
 
 from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
 import sys
+import time
 from typing import Final
 from urllib.parse import urlsplit
 
+PATIENCE: Final = "BOTTLE_HEALTH_PATIENCE"
 TIMEOUT: Final = 4.0
+_POLL: Final = 0.05
 MAX_ANSWER: Final = 64 * 1024
 
 
@@ -63,12 +69,17 @@ def main(argv: list[str] | None = None) -> int:
     if len(arguments) != 1:
         sys.stderr.write("usage: healthcheck URL\n")
         return 1
-    try:
-        value = ask(arguments[0])
-    except (OSError, ValueError) as error:
-        sys.stderr.write(f"healthcheck: {error}\n")
-        return 1
-    sys.stdout.write(json.dumps(value) + "\n")
+    deadline = time.monotonic() + float(os.environ.get(PATIENCE) or 0)
+    while True:
+        try:
+            value = ask(arguments[0])
+            answer = json.dumps(value)
+        except (OSError, ValueError) as error:
+            value, answer = {}, f"healthcheck: {error}"
+        if value.get("status") in {"ok", "healthy"} or time.monotonic() >= deadline:
+            break
+        time.sleep(_POLL)
+    (sys.stdout if value else sys.stderr).write(answer + "\n")
     return 0 if value.get("status") in {"ok", "healthy"} else 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import stat
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from bottle_fsm.egress import files
+from bottle_fsm.egress.healthcheck import PATIENCE
 from egress_proc.egress_sidecars import (
     GUARD_PORT,
     HEALTH_PORT,
@@ -153,6 +155,17 @@ def test_healthcheck_tells_by_its_exit_code(stack: Stack, fresh: Stack) -> None:
     fresh.start_interceptor(deliver=False)
     waiting = run_to_end(module, f"http://{fresh.host}:{HEALTH_PORT}/health")
     assert (waiting.returncode, json.loads(waiting.stdout)["status"]) == (1, "waiting_secrets")
+
+
+def test_healthcheck_is_patient_if_it_is_asked_to_be(fresh: Stack) -> None:
+    words = [*python_argv("bottle_fsm.egress.healthcheck"), f"http://{fresh.host}:{HEALTH_PORT}/health"]
+    env = {**os.environ, PATIENCE: "60"}
+    with subprocess.Popen(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as patient:
+        fresh.start_interceptor()
+        output, errors = patient.communicate(timeout=60)
+    assert (patient.returncode, json.loads(output)["status"], errors) == (0, "ok", "")
+    nobody = subprocess.run([*words[:-1], "unix:/nonexistent"], env={**env, PATIENCE: "0.3"}, check=False, timeout=60)
+    assert nobody.returncode == 1
 
 
 def test_makes_its_ca_whole_even_after_a_crash_half_way(fresh: Stack) -> None:

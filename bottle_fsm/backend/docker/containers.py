@@ -22,12 +22,15 @@ from bottle_fsm.backend.docker.networks import network_ids
 from bottle_fsm.backend.docker.plan import ContainerPlan, image_fact, subnet_fact
 from bottle_fsm.backend.docker.wait import check_running, wait_ready
 from bottle_fsm.backend.docker.work import Ground, Work
+from bottle_fsm.egress.healthcheck import PATIENCE
 from bottle_fsm.errors import BackendError, DriftError, NameTakenError
 from bottle_fsm.model import Observed, Resource
 from bottle_fsm.plan.diff import Operation
 from bottle_fsm.transfer import Call
 
 PROBE_SECONDS: Final = 10.0
+WAIT_SECONDS: Final = 1.0
+"""Of one look while a container becomes ready; between two, Ctrl-C is heard."""
 
 
 def volume_resource(work: Work, name: str) -> Resource:
@@ -102,15 +105,19 @@ class Container(ABC):
         """Remove it, with the anonymous volumes that it may have."""
         ground.remove_role(self.ROLE)
 
-    def ready(self, work: Work, container_id: str) -> bool:
-        """Ask it for its health, from inside: no address of a container is ever dialled from here."""
+    def ready(self, work: Work, container_id: str, *, patience: float = 0.0) -> bool:
+        """Ask it for its health, from inside: no address of a container is ever dialled from here.
+
+        `patience`: seconds for which our own health check asks again before it says no.
+        """
         plan = self.plan(work)
         if not plan.health:
             return True
         argv = tuple(filled(word, placeholders(work.steps.facts)) for word in plan.health)
         door = DockerBottle(work.engine, container_id, name=plan.name, users={"agent": plan.user, "root": "0:0"})
         try:
-            return door.run(Call(argv=argv, user="agent", seconds=PROBE_SECONDS, mark="")).code == 0
+            env = {PATIENCE: f"{patience:.2f}"} if patience else {}
+            return door.run(Call(argv=argv, user="agent", env=env, seconds=PROBE_SECONDS, mark="")).code == 0
         except TimeoutError:
             return False
 
@@ -222,7 +229,7 @@ class Container(ABC):
                 work.engine,
                 container_id,
                 name=plan.name,
-                ready=lambda: self.ready(work, container_id),
+                ready=lambda: self.ready(work, container_id, patience=min(WAIT_SECONDS, work.steps.remaining())),
                 steps=work.steps,
             )
 
