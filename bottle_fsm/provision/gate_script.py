@@ -43,7 +43,13 @@ _OPENSSL: Final = (
 )
 _RUN_JAVA: Final = (
     'address=${BOTTLE_PROXY#http://}; printf "%s" "$java_gate" > Gate.java; '
-    "java -Dhttps.proxyHost=${address%:*} -Dhttps.proxyPort=${address##*:} Gate.java"
+    # as little of the machine as Java can be told to take: it is asked once
+    "java -XX:+UseSerialGC -XX:TieredStopAtLevel=1"
+    " -Dhttps.proxyHost=${address%:*} -Dhttps.proxyPort=${address##*:} Gate.java"
+)
+_JAVA_VERSION: Final = (
+    # of the file that every JDK has; `java -version` is one more start of it
+    """sed -n 's/^JAVA_VERSION="\\(.*\\)"/\\1/p' "$(readlink -f "$(command -v java)" | sed 's|/bin/java$||')"/release"""
 )
 
 _NPM_VERSION: Final = (
@@ -110,7 +116,7 @@ TOOLS: Final[tuple[tuple[str, str, str, str], ...]] = (
     (
         "java",
         "has javac",
-        "java -version 2>&1 | head -n 1",
+        _JAVA_VERSION,
         _RUN_JAVA,
     ),
     (
@@ -144,7 +150,7 @@ def gate_script() -> str:
 
 
 def _job(name: str, present: str, version: str, command: str) -> str:
-    return f"if {present}; then ask {name} {_quoted(version)} {_quoted(command)} & fi\n"
+    return f"{{ if {present}; then ask {name} {_quoted(version)} {_quoted(command)}; fi; }} &\n"
 
 
 def _quoted(text: str) -> str:

@@ -70,6 +70,10 @@ case $family in
 debian)
   # an update that was killed leaves this behind, and the next one would append to it: roots twice, an old CA again
   rm -f {CA_BUNDLE_PATH}.new
+  # what it is about to clear, with several processes for each link
+  find /etc/ssl/certs -maxdepth 1 -type l \\( -lname '/usr/share/ca-certificates/*' -o -lname "$directory/*" \\) \\
+    -delete 2>/dev/null || true
+  find /etc/ssl/certs -maxdepth 1 -xtype l -delete 2>/dev/null || true
   update-ca-certificates --fresh >/dev/null ;;
 rhel)
   place /etc/pki/ca-trust/source/anchors/claude-bottle-mitm.crt "$pem"
@@ -92,9 +96,12 @@ if command -v git >/dev/null 2>&1; then
   [ -z "${{HTTPS_PROXY-}}" ] || git config --system http.proxy "$HTTPS_PROXY"
 fi
 if command -v keytool >/dev/null 2>&1; then
-  keytool -delete -cacerts -storepass changeit -alias claude-bottle-mitm >/dev/null 2>&1 || true
-  keytool -importcert -cacerts -storepass changeit -noprompt -alias claude-bottle-mitm -file {CA_CERT_PATH} \\
-    >/dev/null
+  java_store() {{ keytool "$@" -cacerts -storepass changeit -alias claude-bottle-mitm >/dev/null; }}
+  # each start of Java counts: the import fails where there is one of this name, of an earlier CA
+  java_store -importcert -noprompt -file {CA_CERT_PATH} 2>/dev/null || {{
+    java_store -delete || true
+    java_store -importcert -noprompt -file {CA_CERT_PATH}
+  }}
 fi
 place {DONE} "$stamp"
 """

@@ -24,7 +24,9 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (path / name).write_text(f"the host's {name}")
         (path / name).chmod(mode)
     (path / "ssl/certs/link.0").symlink_to("one.pem")
-    (path / "ssl/certs/away.pem").symlink_to(path / "ssl/server.key")
+    (path / "ssl/certs/java").mkdir()
+    (path / "ssl/certs/java/cacerts").write_text("a store")
+    (path / "ssl/away.pem").symlink_to(path / "ssl/server.key")
     (path / "ssl/closed").mkdir(mode=0o700)
     (path / "ssl/closed/open.pem").write_text("inside a closed directory")
     os.mkfifo(path / "ssl/fifo")
@@ -32,14 +34,14 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def filled(target: Path, *, network: bool = False) -> set[str]:
-    etc.fill_etc(target, hostname="bottle-x", network=network)
+def filled(target: Path, *, network: bool = False, agent: bool = True) -> set[str]:
+    etc.fill_etc(target, hostname="bottle-x", network=network, agent=agent)
     return {str(path.relative_to(target)) for path in target.rglob("*") if not path.is_dir()}
 
 
 def test_only_listed_names_that_everybody_may_read_are_copied(host: Path, tmp_path: Path) -> None:
     assert filled(tmp_path / "etc") == {
-        *("ssl/certs/one.pem", "ssl/certs/link.0", "ssl/certs/away.pem", "profile.d/all.sh"),
+        *("ssl/certs/java/cacerts", "ssl/away.pem", "profile.d/all.sh"),
         *("passwd", "group", "nsswitch.conf", "hostname", "environment", "shells", "hosts"),
     }
 
@@ -52,9 +54,13 @@ def test_nothing_of_the_hosts_own_words_comes_along(host: Path, tmp_path: Path) 
 
 def test_links_stay_links_and_bring_no_content(host: Path, tmp_path: Path) -> None:
     filled(tmp_path / "etc")
-    certs = tmp_path / "etc/ssl/certs"
-    assert (certs / "link.0").readlink() == Path("one.pem")
-    assert (certs / "away.pem").is_symlink()
+    assert (tmp_path / "etc/ssl/away.pem").is_symlink()
+
+
+def test_a_sidecar_gets_nothing_of_an_agents_tools(host: Path, tmp_path: Path) -> None:
+    assert filled(tmp_path / "etc", agent=False) == {
+        *("passwd", "group", "nsswitch.conf", "hostname", "environment", "shells", "hosts"),
+    }
 
 
 def test_the_guard_resolves_names_as_the_host_does_and_nobody_else(host: Path, tmp_path: Path) -> None:
@@ -65,10 +71,11 @@ def test_the_guard_resolves_names_as_the_host_does_and_nobody_else(host: Path, t
     assert "dns" not in (tmp_path / "agent/nsswitch.conf").read_text()
 
 
-def test_the_copy_of_the_trust_store_is_private(host: Path, tmp_path: Path) -> None:
+def test_the_trust_store_is_private_and_empty_until_it_is_made(host: Path, tmp_path: Path) -> None:
     filled(tmp_path / "etc")
-    (tmp_path / "etc/ssl/certs/one.pem").write_text("changed")
-    assert (host / "ssl/certs/one.pem").read_text() == "the host's ssl/certs/one.pem"
+    assert [path.name for path in (tmp_path / "etc/ssl/certs").iterdir()] == ["java"]
+    (tmp_path / "etc/ssl/certs/java/cacerts").write_text("changed")
+    assert (host / "ssl/certs/java/cacerts").read_text() == "a store"
 
 
 def test_programs_inside_find_users_names_and_roots(room: Room) -> None:
@@ -84,6 +91,6 @@ print(json.dumps([said.stdout.split(), pwd.getpwnam("agent").pw_dir, roots, name
 """)
     names = set(answers.pop())
     assert answers[:2] == [["agent", "agent", "bottle-agent"], "/home/agent"]
-    assert answers[2] > 20
+    assert answers[2] == 0, "nobody is trusted before the bottle's CA is"
     assert answers[3] is False
     assert names.isdisjoint({"shadow", "gshadow", "resolv.conf", "machine-id", "ssh", "sudoers", "fstab", "crontab"})

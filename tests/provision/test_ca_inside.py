@@ -187,16 +187,22 @@ printf '%s' "$1" > /usr/bin/update-ca-trust; chmod 755 /usr/bin/update-ca-trust"
     assert verified(fresh, certificate)[1]
 
 
-def test_gives_a_jdk_the_certificate(fresh: DockerBottle, certificate: bytes) -> None:
-    # a stand-in that records how it is called: a JDK is no part of the image
-    tool = '#!/bin/sh\necho "$@" >> /var/keytool.log\n[ "$1" != -delete ]\n'
+def test_gives_a_jdk_the_certificate(fresh: DockerBottle, certificate: bytes, tmp_path: Path) -> None:
+    # a stand-in that knows one name: a JDK is no part of the image
+    tool = """#!/bin/sh
+echo "$@" >> /var/keytool.log
+case $1 in -importcert) set -C; : > /var/alias ;; -delete) rm /var/alias ;; esac 2>/dev/null
+"""
+    imported = (
+        f"-importcert -noprompt -file {CA_CERT_PATH} -cacerts -storepass changeit -alias claude-bottle-mitm",
+        "-delete -cacerts -storepass changeit -alias claude-bottle-mitm",
+    )
     fresh.copy_in(tool.encode(), "/usr/bin/keytool", mode=0o755, owner="root")
     ca.trust(fresh, certificate, RecordedSteps())
-    deleted, imported = fresh.read_file("/var/keytool.log").decode().splitlines()
-    assert deleted.startswith("-delete -cacerts")
-    assert imported == (
-        f"-importcert -cacerts -storepass changeit -noprompt -alias claude-bottle-mitm -file {CA_CERT_PATH}"
-    )
+    assert fresh.read_file("/var/keytool.log").decode().splitlines() == [imported[0]]
+    ca.trust(fresh, authority(tmp_path / "two", "second CA"), RecordedSteps())
+    again = fresh.read_file("/var/keytool.log").decode().splitlines()[1:]
+    assert again == [imported[0], imported[1], imported[0]], "one of an earlier CA has to go first"
 
 
 def test_waits_for_another_that_works_on_the_store(fresh: DockerBottle, certificate: bytes) -> None:

@@ -14,7 +14,7 @@ from typing import Final
 from bottle_fsm import naming, resources
 from bottle_fsm.backend.local import cgroup, first, seccomp
 from bottle_fsm.backend.local.confine import Identity, Stages, identity
-from bottle_fsm.backend.local.etc import fill_etc
+from bottle_fsm.backend.local.etc import BOUND, HOST, fill_etc
 from bottle_fsm.backend.local.places import CODE, DOOR, GUARD_DOOR, LOOPBACK, VENV
 from bottle_fsm.backend.local.plan import LocalBottlePlan, SandboxPlan
 from bottle_fsm.backend.local.resolve import PATH
@@ -54,11 +54,12 @@ class Builder:
         who = identity(box.role)
         stages = Stages(who)
         hostname = f"bottle-{box.role}"
-        fill_etc(new / "etc", hostname=hostname, network=box.network)
+        is_agent = box.role == naming.ROLE_AGENT
+        fill_etc(new / "etc", hostname=hostname, network=box.network, agent=is_agent)
         (new / "seccomp.bpf").write_bytes(seccomp.program())
         (new / "variables").write_bytes(variables(self._environment(box)))
         binds = [Bind(stages.seen(first.SOURCE), first.TARGET)]
-        if box.role == naming.ROLE_AGENT:
+        if is_agent:
             binds += self._agent(box, new, final, stages)
             uid, gid, python = AGENT_UID, AGENT_GID, "/usr/bin/python3"
         else:
@@ -73,13 +74,13 @@ class Builder:
             limits=box.limits,
         )
         who.own(new / "etc")
-        where = cgroup.parent() if box.role == naming.ROLE_AGENT else None
+        where = cgroup.parent() if is_agent else None
         return {
             "command": list(stages.wrap((*argv(shape, links=system_links()), *program))),
             "maintenance": self._maintenance(box, shape, stages),
             "env": self._environment(box),
             "python": python,
-            "workdir": WORKSPACE if box.role == naming.ROLE_AGENT else "/",
+            "workdir": WORKSPACE if is_agent else "/",
             "cgroup": str(where / box.name) if where else "",
             "cgroup_settings": cgroup.settings(box.memory, box.cpus, box.limits["nproc"]) if where else {},
         }
@@ -116,6 +117,7 @@ class Builder:
             Bind(stages.seen(workspace), WORKSPACE, writable=True),
             *(Bind(stages.seen(final / name), target) for name, target in ROOTS_PLACES.items()),
             Bind(stages.seen(self._door(naming.ROLE_NET_INSIDE)), DOOR),
+            *(Bind(str(path), str(path)) for path in (HOST / name for name in BOUND) if path.is_dir()),
         ]
 
     # -- the sidecars ------------------------------------------------------------------------------------------------

@@ -13,25 +13,34 @@ from typing import Final
 from bottle_fsm.places import AGENT_GID, AGENT_HOME, AGENT_UID, AGENT_USER
 
 HOST: Final = Path("/etc")
-COPIED: Final = (
-    *("ssl", "ca-certificates", "ca-certificates.conf", "pki"),
-    *("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives"),
-    *("localtime", "timezone", "profile", "profile.d", "bash.bashrc", "inputrc", "terminfo", "magic", "mime.types"),
-    *("java", "java-17-openjdk", "java-21-openjdk", "java-11-openjdk", "protocols", "services", "debian_version"),
-    *("os-release", "lsb-release", "nodejs", "perl", "python3", "python3.11", "python3.12", "python3.13", "gai.conf"),
+EVERYWHERE: Final = (
+    *("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime", "timezone", "gai.conf"),
+    *("protocols", "services", "debian_version", "os-release", "lsb-release"),
 )
 """Names in /etc that hold nothing about this machine's users, keys or networks."""
+AGENT: Final = (
+    *("ssl", "ca-certificates", "ca-certificates.conf", "pki"),
+    *("profile", "profile.d", "bash.bashrc", "inputrc", "terminfo", "magic", "mime.types"),
+    *("java", "java-17-openjdk", "java-21-openjdk", "java-11-openjdk", "nodejs", "perl"),
+    *("python3", "python3.11", "python3.12", "python3.13"),
+)
+"""More of the kind, for the agent's tools."""
+BOUND: Final = ("alternatives",)
+"""Hundreds of links that nobody changes: bound read-only where the host has them, in place of a copy."""
 NETWORK: Final = ("resolv.conf", "hosts")
 """The guard needs these as well: it is the one that resolves names."""
 _NEVER: Final = ("private",)
 """Below `ssl`: where keys are kept."""
+_MADE: Final = Path("ssl/certs")
+"""What `update-ca-certificates` makes from the certificates in /usr. Until the bottle's CA is among them, an agent
+trusts nobody; only the stores of single tools in it, which are directories, are copied."""
 _NSSWITCH: Final = "passwd: files\ngroup: files\nshadow: files\nhosts: files{dns}\nnetworks: files\n"
 
 
-def fill_etc(target: Path, *, hostname: str, network: bool, home: str = AGENT_HOME) -> None:
-    """Fill a new directory; with `network`, names are resolved as on the host."""
+def fill_etc(target: Path, *, hostname: str, network: bool, agent: bool = True, home: str = AGENT_HOME) -> None:
+    """Fill a new directory; with `network`, names are resolved as on the host. `BOUND` is left to be bound."""
     target.mkdir(mode=0o755)
-    for name in (*COPIED, *(NETWORK if network else ())):
+    for name in (*EVERYWHERE, *(AGENT if agent else ()), *(NETWORK if network else ())):
         _copy(HOST / name, target / name)
     texts = {
         "passwd": f"root:x:0:0:root:/root:/bin/sh\n{AGENT_USER}:x:{AGENT_UID}:{AGENT_GID}::{home}:{_shell()}\n",
@@ -46,7 +55,7 @@ def fill_etc(target: Path, *, hostname: str, network: bool, home: str = AGENT_HO
     for name, text in texts.items():
         (target / name).unlink(missing_ok=True)
         (target / name).write_text(text, encoding="ascii")
-    for folder in ("profile.d", "ssl", "ssl/certs"):
+    for folder in ("profile.d", "ssl", "ssl/certs", *BOUND):
         (target / folder).mkdir(exist_ok=True, parents=True)
 
 
@@ -75,8 +84,9 @@ def _copy(source: Path, target: Path) -> None:
 
 def _copy_tree(source: Path, target: Path) -> None:
     target.mkdir(mode=0o755)
+    made = source == HOST / _MADE
     for item in source.iterdir():
-        if item.name not in _NEVER:
+        if item.name not in _NEVER and not (made and (item.is_symlink() or not item.is_dir())):
             _copy(item, target / item.name)
 
 
