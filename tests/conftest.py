@@ -8,8 +8,9 @@ import pytest
 
 pytest_plugins = ["crash_place", "engine_fixtures", "runner_bench"]
 
-SLOW_FIRST: Final = ("engine", "local_sandbox", "contract", "e2e", "crash", "provision", "docker_backend", "doctor")
-"""Directories whose files take longest: begun first, they do not keep one worker busy when the others are done."""
+SLOW_FIRST: Final = ("local_sandbox", "crash", "e2e", "contract", "engine", "docker_backend", "provision", "doctor")
+"""Directories whose files take longest: begun first, they do not keep one worker busy when the others are done. The
+first two need no image of ours, which is built meanwhile."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -18,6 +18,7 @@ from bottle_fsm.backend.docker.client import Engine
 from bottle_fsm.store.journal import Journal
 from bottle_fsm.store.root import open_root
 from cli_shell import PROGRAM, Ended, converse
+from lean_image import LEAN
 
 REPO: Final = Path(__file__).resolve().parent.parent
 MANIFESTS: Final = REPO / "manifests"
@@ -28,12 +29,12 @@ LITTLE: Final = {"memory": "256m", "cpus": 1.0, "pids": 128}
 
 
 def simple(**reach: Any) -> dict[str, Any]:
-    """Return a manifest of one agent; `reach` says what its bottle may do."""
+    """Return a manifest of one agent in the lean image; `reach` says what its bottle may do."""
     egress = {"guard": "builtin", "allow": ["example.org"]}
     return {
         "version": 1,
         "name": "trial",
-        "bottles": {"room": {"egress": egress, "resources": LITTLE, **reach}},
+        "bottles": {"room": {"image": LEAN, "egress": egress, "resources": LITTLE, **reach}},
         "agents": {"guest": {"bottle": "room", "command": ["bash"]}},
     }
 

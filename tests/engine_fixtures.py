@@ -17,6 +17,7 @@ import pytest
 
 from bottle_fsm.backend.docker.client import Engine, connect
 from bottle_fsm.backend.docker.images import IMAGE_NAMES, ImageRef, ensure_image
+from lean_image import ensure_lean
 
 REPO = Path(__file__).resolve().parent.parent
 BUILD = REPO / ".build"
@@ -85,5 +86,10 @@ def engine(engine_host: str) -> Iterator[Engine]:
 
 @pytest.fixture(scope="session")
 def images(engine: Engine) -> dict[str, ImageRef]:
-    """Both images of ours, built if their content changed."""
-    return {name: ensure_image(engine, name, say=print, data_dir=BUILD / "images") for name in IMAGE_NAMES}
+    """Both images of ours, built if their content changed, and the lean one that most launches of tests take."""
+    made: dict[str, ImageRef] = {
+        name: ensure_image(engine, name, say=print, data_dir=BUILD / "images") for name in IMAGE_NAMES
+    }
+    with _lock("lean-image.lock", fcntl.LOCK_EX):
+        ensure_lean(engine, made["agent"].id)
+    return made

@@ -76,6 +76,8 @@ class Place(ABC):
     roles: ClassVar[tuple[str, ...]] = ROLES
     outermost: ClassVar[str] = "net-outside"
     """The role of the object that is made last among those that two sandboxes or containers meet at."""
+    always: ClassVar[Json] = {}
+    """Keys of every bottle of this place."""
 
     def __init__(self, folder: Path, deviation: Deviation, environ: dict[str, str]) -> None:
         self.deviation = deviation
@@ -173,6 +175,7 @@ class Place(ABC):
             "egress": {"guard": "builtin", "allow": [allow]},
             "env": {"GREETING": greeting, "TOKEN": {"from": "${TOKEN}", "secret": True, "to": ["example.org"]}},
             "resources": {"memory": "256m", "cpus": 1.0, "pids": 96},
+            **self.always,
             **(reach or {}),
         }
         skill = self.folder / "skills" / "wave"

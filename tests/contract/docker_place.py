@@ -21,13 +21,16 @@ from bottle_fsm import naming
 from bottle_fsm.backend.docker.backend import DockerBackend
 from bottle_fsm.backend.docker.client import Engine
 from bottle_fsm.backend.docker.images import ImageRef
+from bottle_fsm.model import Json
 from contract.contract_place import CONTAINERS, ROLES, Deviation, Place, Raw
+from lean_image import LEAN
 
 _STATES = {"created": "created", "running": "running", "restarting": "running"}
 
 
 class DockerPlace(Place):
     kind: ClassVar[str] = "docker"
+    always: ClassVar[Json] = {"image": LEAN}
 
     def __init__(self, folder: Path, deviation: Deviation, engine: Engine, images: dict[str, ImageRef]) -> None:
         self.engine = engine

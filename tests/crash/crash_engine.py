@@ -36,7 +36,7 @@ version: 1
 name: crash
 bottles:
   dev:
-    image: bottle-agent:latest
+    image: IMAGE
     egress: {guard: builtin, allow: [example.org]}
     ssh: [{host: git.example.org, user: git, identity_file: ./key, known_host_key: "HOST_KEY"}]
 agents:
@@ -69,7 +69,7 @@ class Place:
     backend: ClassVar[str] = "docker"
     roles: ClassVar[list[str]] = ROLES
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, image: str) -> None:
         self.folder = folder
         self.state = folder / "state"
         self.manifest = folder / "manifest.yaml"
@@ -81,7 +81,7 @@ class Place:
         for key in ("key", "host"):
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / key], check=True)
         host_key = " ".join((folder / "host.pub").read_text().split()[:2])
-        self.manifest.write_text(MANIFEST.replace("HOST_KEY", host_key))
+        self.manifest.write_text(MANIFEST.replace("HOST_KEY", host_key).replace("IMAGE", image))
 
     def run(self, *arguments: str, failpoint: str = "", trace: str = "") -> int:
         """Run one verb; return its exit code, or minus the signal that ended it."""
@@ -229,13 +229,14 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--share", default="0/1")
+    parser.add_argument("--image", default="bottle-agent:latest")
     options = parser.parse_args(argv)
     mine, shares = (int(part) for part in options.share.split("/"))
     chosen = random.Random(f"{options.seed} {mine}")
     top = Path(tempfile.mkdtemp(prefix="bottle-crash-"))
     failed = 0
     try:
-        place = (LocalPlace if options.backend == "local" else Place)(top)
+        place = (LocalPlace if options.backend == "local" else Place)(top, options.image)
         passed = {"launch": points(place, *place.apply)}
         undisturbed = place.inside()
         passed["teardown"] = points(place, "destroy", BOTTLE, "--yes", "--json")

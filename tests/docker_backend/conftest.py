@@ -10,6 +10,7 @@ import pytest
 from bottle_fsm.backend.docker.client import Engine
 from bottle_fsm.backend.docker.images import ImageRef
 from docker_backend.launch_bench import LaunchBench, manifest
+from lean_image import WHOLE
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def running(
     engine: Engine, images: dict[str, ImageRef], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[LaunchBench]:
     """A bottle whose agent runs, shared by the tests of a file that leave it as it was."""
-    made = LaunchBench.make(engine, tmp_path_factory.mktemp("running"), manifest())
+    made = LaunchBench.make(engine, tmp_path_factory.mktemp("running"), manifest(image=WHOLE))
     try:
         made.up()
         yield made

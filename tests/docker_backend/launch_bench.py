@@ -17,6 +17,7 @@ from bottle_fsm.manifest.model import Manifest
 from bottle_fsm.manifest.spec import BottleSpec, specs
 from bottle_fsm.model import Host, Launch, Resource
 from docker_backend.memory_steps import MemorySteps
+from lean_image import LEAN
 
 CANARY = "canary-4f1c9e77-secret-value"
 
@@ -24,6 +25,7 @@ CANARY = "canary-4f1c9e77-secret-value"
 def manifest(**reach: Any) -> Manifest:
     """Return a manifest of one agent; `reach` overrides what its bottle may do."""
     wish: dict[str, Any] = {
+        "image": LEAN,
         "egress": {"guard": "builtin", "allow": ["example.org"]},
         "env": {"GREETING": "hello", "TOKEN": {"from": "${TOKEN}", "secret": True, "to": ["example.org"]}},
         "resources": {"memory": "256m", "cpus": 1.0, "pids": 64},

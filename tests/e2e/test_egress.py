@@ -16,6 +16,7 @@ import pytest
 
 from bottle_fsm.backend.docker.client import Engine
 from e2e_bench import Bench, Person, simple
+from lean_image import WHOLE
 from near_world import NearBench, near_world
 from outside_world import OutsideWorld
 
@@ -36,7 +37,7 @@ class Far:
     def launch(self, backend: str) -> None:
         """Launch the bottle."""
         egress = self.world.egress("web", "denied", "other", allow=[self.world.name("web")])
-        self.bench.ok("apply", self.bench.write({**simple(egress=egress), "backend": backend}))
+        self.bench.ok("apply", self.bench.write({**simple(egress=egress, image=WHOLE), "backend": backend}))
 
     def kill(self, role: str) -> None:
         """Kill a sidecar."""

@@ -12,6 +12,7 @@ import pytest
 
 from bottle_fsm.backend.docker.client import Engine
 from bottle_fsm.backend.docker.images import ImageRef
+from lean_image import LEAN
 
 pytestmark = [pytest.mark.engine]
 CRASH = Path(__file__).resolve().parents[1] / "crash" / "crash_engine.py"
@@ -19,7 +20,7 @@ KILLS = 3
 
 
 def test_ends_as_the_undisturbed_run(engine: Engine, images: dict[str, ImageRef]) -> None:
-    command = [sys.executable, str(CRASH), "--kills", str(KILLS), "--seed", "11"]
+    command = [sys.executable, str(CRASH), "--kills", str(KILLS), "--seed", "11", "--image", LEAN]
     environ = {n: v for n, v in os.environ.items() if not n.startswith("COVERAGE_")} | {"DOCKER_HOST": engine.url}
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=550)
     cases = [json.loads(line) for line in done.stdout.splitlines()]
