@@ -13,6 +13,7 @@ from bottle_fsm.errors import BottleError, LockHeldError, LockLostError
 from bottle_fsm.manifest.load import load_manifest
 from bottle_fsm.manifest.spec import BottleSpec, specs
 from bottle_fsm.model import Event
+from bottle_fsm.runner.collect import collect, find
 from bottle_fsm.runner.many import run_many
 from bottle_fsm.runner.people import Silent
 from bottle_fsm.runner.session import Runtime
@@ -118,10 +119,14 @@ def test_names_the_holder_and_waits_for_it_when_asked(place: Place) -> None:
 # -- twenty bottles --------------------------------------------------------------------------------------------------
 
 
-def test_keeps_twenty_bottles_apart(place: Place) -> None:
+def want_twenty(place: Place) -> None:
     agents = "".join(f"  n{number}: {{bottle: dev}}\n" for number in range(TWENTY))
     (place.folder / "manifest.yaml").write_text(f"{MANIFEST.split('agents:', maxsplit=1)[0]}agents:\n{agents}")
     place.runtime().journal.close()
+
+
+def test_keeps_twenty_bottles_apart(place: Place) -> None:
+    want_twenty(place)
     children = [spawn(lambda verb=verb: all_of(place, verb)) for verb in ("apply", "resume", "destroy", "apply")]  # type: ignore[misc]
     assert {ended(child) for child in children} <= {0, HELD}
     assert consistent(place) <= {READY, TORN_DOWN}
@@ -132,10 +137,39 @@ def test_keeps_twenty_bottles_apart(place: Place) -> None:
     assert place.world.objects() == []
 
 
+def test_collects_beside_launches_and_touches_no_live_bottle(place: Place) -> None:
+    want_twenty(place)
+    all_of(place, "apply")
+    old = [o for o in place.world.objects() if o.labels["bottle-fsm.role"] == "net-inside"]
+    all_of(place, "destroy")
+    late = {place.world.create("network", o.name, dict(o.labels)) for o in old}
+    assert len(late) == TWENTY, "requests of dead launchers that arrived after all"
+    children = [spawn(lambda verb=verb: all_of(place, verb)) for verb in ("apply", "gc", "destroy", "gc", "apply")]  # type: ignore[misc]
+    assert {ended(child) for child in children} <= {0, HELD}
+    all_of(place, "apply")
+    all_of(place, "gc")
+    assert late.isdisjoint(o.id for o in place.world.objects())
+    assert consistent(place) == {READY}
+    before = sorted(o.id for o in place.world.objects())
+    assert len(before) == TWENTY * 6
+    all_of(place, "gc")
+    assert sorted(o.id for o in place.world.objects()) == before
+
+
+def collect_all(runtime: Runtime) -> None:
+    """Do what `gc --yes` does; raise the first thing that went wrong."""
+    found = find(runtime.journal, runtime.host, runtime.make_backend, today=("fake",))
+    if errors := collect(runtime, found.strays).errors:
+        raise errors[0]
+
+
 def all_of(place: Place, verb: str) -> None:
     """Run one verb on all bottles at once; raise the worst of what went wrong."""
     runtime = place.runtime()
     try:
+        if verb == "gc":
+            collect_all(runtime)
+            return
         work = {s.bottle: lambda s=s: run(runtime, s, verb) for s in wanted(place)}
         results = run_many(work, parallel=4, ended=lambda bottle, result: None)  # type: ignore[arg-type]
     finally:
