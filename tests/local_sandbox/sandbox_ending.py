@@ -35,7 +35,7 @@ def main(folder: Path) -> None:
             "outside": [int(word) for word in words[1::3]],
             "left": proc.kill_namespace(init),
             "alive_after": proc.is_alive(init),
-            "members_after": proc.members(init.pidns),
+            "members_after": proc.left_of(init),
         }
     time.sleep(0.05)
     report["remaining"] = [pid for pid in inside if pid not in before and Path(f"/proc/{pid}").exists()]

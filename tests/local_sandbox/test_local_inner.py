@@ -326,7 +326,7 @@ def test_ends_with_everything_when_it_gets_the_signal(held: Held) -> None:
         session.exit_code(5)
     session.close()
     assert wait_for(held.ended, "the end")["code"] == 0
-    assert proc.members(known.pidns) == []
+    assert proc.left_of(known) == []
 
 
 def test_cannot_be_read_traced_or_ended_from_inside(held: Held) -> None:

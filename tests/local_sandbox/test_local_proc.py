@@ -141,6 +141,21 @@ def test_a_namespace_of_another_boot_is_gone_and_nothing_is_searched_for(child: 
     assert child.poll() is None
 
 
+def test_a_namespace_whose_number_was_given_to_another_is_gone(room: Room) -> None:
+    with room.start(room.words(("/bin/sh", "-c", "sleep 600 & echo up; wait"))) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        (init,) = proc.inits_below(os.getpid())
+        try:
+            ended = replace(init, pid=init.pid + 1, start=init.start - 1)
+            assert len(proc.left_of(init)) >= 2
+            assert proc.left_of(ended) == []
+            assert proc.kill_namespace(ended, seconds=0.1) == []
+            assert proc.is_alive(init)
+        finally:
+            proc.kill_namespace(init)
+
+
 def test_what_is_left_of_a_namespace_is_named(monkeypatch: pytest.MonkeyPatch, room: Room) -> None:
     with room.start(room.words(("/bin/sh", "-c", "sleep 600 & echo up; wait"))) as process:
         assert process.stdout is not None

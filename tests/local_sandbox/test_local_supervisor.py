@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -16,6 +17,7 @@ import pytest
 
 from bottle_fsm.backend.local import proc, supervisor
 from bottle_fsm.backend.local.sandbox import Bind
+from bottle_fsm.errors import DriftError
 from local_sandbox.held_sandbox import Held, holding, left, wait_for
 from local_sandbox.sandbox_room import Room
 
@@ -70,7 +72,7 @@ def test_ends_the_sandbox_and_not_bubblewrap_alone_when_it_is_told_to(room: Room
         wait_for(lambda: len(proc.members(known.pidns)) >= 4, "its processes")
         os.kill(held.supervisors()[0], signal.SIGTERM)
         assert wait_for(held.ended, "the end")["code"] == 128 + signal.SIGKILL
-        assert proc.members(known.pidns) == [], "nobody is left when the end is written down"
+        assert proc.left_of(known) == [], "nobody is left when the end is written down"
         wait_for(lambda: not held.processes(), "everybody to leave")
 
 
@@ -95,7 +97,8 @@ def test_holds_on_to_a_sandbox_whose_bubblewrap_was_killed(room: Room) -> None:
         wait_for(lambda: held.known().pid in child_of(holder), "the supervisor to take the sandbox over")
         assert proc.is_alive(held.known())
         assert held.ended() == {}, "it has not ended"
-        held.inside("touch /workspace/over")
+        with contextlib.suppress(DriftError):  # the end that it brings may be quicker than the word of its own
+            held.inside("touch /workspace/over")
         assert wait_for(held.ended, "the end")["code"] == 9
 
 

@@ -100,11 +100,21 @@ def kill_namespace(init: Known, *, seconds: float = _KILL_SECONDS) -> list[int]:
     if init.boot != boot_id() or init.pidns in {0, _namespace(os.getpid())}:
         return []
     deadline = time.monotonic() + seconds
-    while left := members(init.pidns):
+    while left := left_of(init):
         if time.monotonic() > deadline:
             break
         time.sleep(0.01)
     return left
+
+
+def left_of(init: Known) -> list[int]:
+    """Return the pids that are left of the namespace of a recorded first process.
+
+    A namespace's number is given to the next one that is made: with another first process it is somebody else's.
+    """
+    found = members(init.pidns)
+    first = next(filter(None, (identify(pid) for pid in found if _is_first(pid))), None)
+    return found if first in {None, init} else []
 
 
 def inits_below(pid: int) -> list[Known]:
@@ -138,6 +148,14 @@ def _is_in(pid: int, pidns: int) -> bool:
         return False
     found = identify(pid)
     return found is not None and found.pidns == pidns
+
+
+def _is_first(pid: int) -> bool:
+    try:
+        status = (_PROC / str(pid) / "status").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return status.partition("\nNSpid:")[2].partition("\n")[0].split()[-1:] == ["1"]
 
 
 def scan(variable: str) -> list[Marked]:
