@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import secrets
 import tarfile
 import threading
@@ -12,7 +13,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +24,8 @@ from outside_world import OutsideWorld
 
 pytestmark = [pytest.mark.engine]
 GUEST = "trial/guest"
+YOUNG_SECONDS = 2.0
+"""For so long a process is looked at again: until then it is what it was started to be."""
 
 
 def forms(secret: str) -> list[bytes]:
@@ -52,15 +54,21 @@ class Shown:
 def watched_commands(seen: set[bytes]) -> Iterator[None]:
     """Collect the command lines of every process of this machine, containers included, while the body runs."""
     over = threading.Event()
+    known: dict[str, float] = {}
 
     def look() -> None:
         while not over.is_set():
-            for entry in Path("/proc").iterdir():
-                if entry.name.isdigit():
-                    try:
-                        seen.add((entry / "cmdline").read_bytes())
-                    except OSError:
-                        continue
+            now = time.monotonic()
+            for name in filter(str.isdigit, os.listdir("/proc")):  # noqa: PTH208 - many times a second
+                if now - known.setdefault(name, now) > YOUNG_SECONDS:
+                    continue  # what it began as, and what it became, was seen
+                try:
+                    with open(f"/proc/{name}/cmdline", "rb") as file:  # noqa: PTH123 - as above
+                        seen.add(file.read())
+                except OSError:
+                    continue
+            for name in known.keys() - set(os.listdir("/proc")):  # noqa: PTH208 - as above
+                del known[name]
             time.sleep(0.01)
 
     watcher = threading.Thread(target=look)

@@ -54,7 +54,7 @@ class Far:
     def fails(self, words: str) -> float:
         """Run curl inside, see it fail, and return how long that took."""
         started = time.monotonic()
-        ended = self.bench.inside(GUEST, f"curl -sSf -m 15 -o /dev/null {words}")
+        ended = self.bench.inside(GUEST, f"curl -sSf -m 8 -o /dev/null {words}")
         assert ended.code != 0, f"{words} got through"
         return time.monotonic() - started
 
@@ -231,7 +231,7 @@ def test_has_no_direct_path_and_fails_fast(far: Far, path: str, case: str) -> No
 
 def sends_nothing(far: Far, path: str) -> None:
     before = far.arrived()
-    assert far.fails(far.url(path)) < 20
+    assert far.fails(far.url(path)) < 15
     for script in DIRECT.values():
         ended = far.bench.inside(GUEST, script.format(name=far.world.name(), address=far.world.address, path=path))
         assert ended.code != 0

@@ -67,15 +67,19 @@ class Container(ABC):
 
     def start(self, work: Work) -> str:
         """Bring the container up and return its id."""
+        operation = work.operation(self.ROLE)
         try:
-            container_id = self._bring(work, work.operation(self.ROLE))
+            container_id = self._bring(work, operation)
         except NameTakenError:
             # Ours in flight from a launcher that died, or a stranger's: a second look tells.
             work.steps.sleep(work.settle)
-            container_id = self._bring(work, work.operation(self.ROLE))
+            operation = work.operation(self.ROLE)
+            container_id = self._bring(work, operation)
         check_networks(work, self.plan(work), container_id)
         self._deliver(work, container_id)
-        self._await(work, container_id)
+        ran = operation.action == "adopt" and operation.found is not None and operation.found.id == container_id
+        if not (ran and self._ready_now(work, container_id)):
+            self._await(work, container_id)
         return container_id
 
     def check(self, work: Work) -> None:
@@ -222,7 +226,7 @@ class Container(ABC):
 
     def _await(self, work: Work, container_id: str) -> None:
         plan = self.plan(work)
-        if self._ready_now(work, container_id):
+        if not plan.health:
             return
         with work.steps.act(f"await {self.ROLE}", cause="its health check", role=self.ROLE):
             wait_ready(
