@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,7 @@ from bottle_fsm.backend.local.venv import ensure_venv
 from figures import conditions, median, save
 
 LIMIT: Final = 1.5
+PORT: Final = 18931
 PROGRAM: Final = (sys.executable, "-c", "from bottle_fsm.cli.main import main; main()")
 MANIFEST: Final = "manifests/hello.yaml"
 BOTTLE: Final = "hello/greeter"
@@ -37,18 +39,34 @@ def launched(env: dict[str, str]) -> float:
     return time.perf_counter() - began
 
 
+def parts(env: dict[str, str]) -> dict[str, float]:
+    """Return the seconds of each state of the newest launch, and of the two steps that prove trust."""
+    words = ["audit", "export", "--format", "jsonl"]
+    done = subprocess.run([*PROGRAM, *words], env=env, capture_output=True, check=True)
+    events = [line["body"] for line in map(json.loads, done.stdout.splitlines()) if "body" in line]
+    mine = [event for event in events if event["launch"] == events[-1]["launch"]]
+    states = {e["dest"]: e["duration"] for e in mine if e["kind"] == "done"}
+    steps = {e["evidence"]["step"]: e["duration"] for e in reversed(mine) if e["kind"] == "step_done"}
+    return {**states, **{name: steps[name] for name in ("trust_store", "trust_gate")}}
+
+
 def mitmdump(venv: Path, folder: Path) -> float:
-    """Return the seconds until mitmdump has made its CA."""
+    """Return the seconds until mitmdump has made its CA and listens."""
     shutil.rmtree(folder, ignore_errors=True)
     began = time.perf_counter()
     command = [str(venv / "bin" / "python"), "-c", "from mitmproxy.tools.main import mitmdump; mitmdump()"]
-    options = ["--set", f"confdir={folder}", "--listen-host", "127.0.0.1", "-p", "18931"]
+    options = ["--set", f"confdir={folder}", "--listen-host", "127.0.0.1", "-p", str(PORT)]
     with subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        while not (folder / "mitmproxy-ca-cert.pem").exists():
+        while not ((folder / "mitmproxy-ca-cert.pem").exists() and _listens()):
             time.sleep(0.01)
         took = time.perf_counter() - began
         process.kill()
     return took
+
+
+def _listens() -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", PORT)) == 0
 
 
 def update(state: Path) -> float:
@@ -65,19 +83,21 @@ def update(state: Path) -> float:
 def main(runs: int) -> int:
     """Alternate and save the figures; 1 when the limit is passed."""
     head = conditions()
-    ours, proxies, stores = [], [], []
+    ours, proxies, stores, inside = [], [], [], []
     with tempfile.TemporaryDirectory(prefix="bottle-bench-") as top:
         state = Path(top) / "state"
         env = {**os.environ, "BOTTLE_FSM_STATE_DIR": str(state)}
         venv = ensure_venv(data_directory(os.environ, Path.home()), os.environ)
         for run in range(runs + 1):
             took = launched(env)
+            states = parts(env)
             proxy, store = mitmdump(venv, Path(top) / "confdir"), update(state)
             subprocess.run([*PROGRAM, "destroy", BOTTLE, "--yes"], env=env, capture_output=True, check=True)
             if run:  # the first one warms the caches of all three
                 ours.append(took)
                 proxies.append(proxy)
                 stores.append(store)
+                inside.append(states)
     ratio = round(median(ours) / (median(proxies) + median(stores)), 3)
     save(
         "local-launch",
@@ -87,6 +107,7 @@ def main(runs: int) -> int:
             "launch s": round(median(ours), 3),
             "mitmdump s": round(median(proxies), 3),
             "update-ca-certificates s": round(median(stores), 3),
+            "parts s": {name: round(median([found[name] for found in inside]), 3) for name in inside[0]},
             "ratio": ratio,
             "limit": LIMIT,
         },

@@ -3,7 +3,7 @@
 A launch is killed right after it committed a state (and, for an open intent, right after the state's first effect), and
 resumed in a new process. Of the resume's wall time, process start-up (until its first event) and the settle time (what
 the journal says it waited) are shown apart. The rest is compared with what undisturbed launches of the same run took
-from that state to the end.
+from that state to the end. Of several runs the fastest counts, on both sides: a shared machine only ever adds.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from figures import conditions, median, save
+from figures import conditions, save
 from launch_overhead import MANIFEST
 
 ALLOWANCE: Final = 0.10
@@ -96,12 +96,12 @@ def main(runs: int) -> int:
         place = Place(Path(top))
         whole = [undisturbed(place) for _ in range(runs)]
         trace = place.trace()
-        full = median([times["declared"] for times in whole])
+        full = min(times["declared"] for times in whole)
         for number, state in enumerate(STATES, 1):
-            remaining = median([times[state] for times in whole])
+            remaining = min(times[state] for times in whole)
             for kind, failpoint in _kills(trace, number):
-                found = [resumed(place, failpoint) for _ in range(runs)]
-                row = {name: round(median([f[name] for f in found]), 3) for name in found[0]}
+                fastest = min((resumed(place, failpoint) for _ in range(runs)), key=lambda found: found["rest"])
+                row = {name: round(seconds, 3) for name, seconds in fastest.items()}
                 allowed = remaining + ALLOWANCE * full
                 over += row["rest"] > allowed
                 limits = {"remaining": round(remaining, 3), "allowed": round(allowed, 3)}

@@ -55,9 +55,8 @@ def _wanted(labels: Mapping[str, str] | None, name: str, object_id: str, launch:
 
 
 def _containers(api: Any, launch: Launch) -> list[dict[str, Any]]:
-    listed = {item["Id"]: item for item in api.containers(all=True, filters=_by_label(launch))}
-    names = [f"^/{naming.object_name(role, launch.slug)}$" for role in CONTAINERS]
-    listed |= {item["Id"]: item for item in api.containers(all=True, filters={"name": names})}
+    # All of the engine's, a few dozen as a rule: by label and by name would be two questions.
+    listed = {item["Id"]: item for item in api.containers(all=True)}
     found = []
     for object_id, item in listed.items():
         name = (item.get("Names") or ["/"])[0].removeprefix("/")
