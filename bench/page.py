@@ -78,10 +78,10 @@ def _resume_time(found: dict[str, Any]) -> str:
 ## Resume after a kill at each state
 
 The fastest of {found["runs"]} on both sides, on a real Docker engine. *Rest* is the resume without process start-up and
-settle time; *remaining* is what undisturbed launches of the same run took from that state to the end, *allowed* that plus 10 % of a
-full launch ({found["full launch s"]} s). `bench/resume_time.py`
+end and settle time; *remaining* is what undisturbed launches of the same run took from that state to being ready,
+*allowed* that plus 10 % of a full launch ({found["full launch s"]} s). `bench/resume_time.py`
 
-| state | killed when | resume | start-up | settle | rest | remaining | allowed |
+| state | killed when | resume | start-up, end | settle | rest | remaining | allowed |
 |---|---|---|---|---|---|---|---|
 {rows}
 """
