@@ -13,7 +13,7 @@ python3 scripts/engine.py start
 # What needs no image is tested meanwhile; the tests say why, should it fail.
 mkdir -p .build
 (eval "$(python3 scripts/engine.py env)" && exec python scripts/images.py) >.build/images.log 2>&1 &
-# Much of the time a test waits, for the engine or on purpose: three workers a core, the slow files first (tests/conftest.py).
-coverage run -m pytest -n $((3 * $(nproc))) --dist loadfile --no-loadscope-reorder --durations 25 "$@"
+# Much of the time a test waits, for the engine or on purpose: two workers a core, the slow files first (tests/conftest.py).
+coverage run -m pytest -n $((2 * $(nproc))) --dist loadfile --no-loadscope-reorder --durations 25 "$@"
 coverage combine --quiet
 coverage report

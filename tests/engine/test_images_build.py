@@ -24,6 +24,7 @@ from bottle_fsm.backend.docker.client import Engine
 from bottle_fsm.backend.docker.images import ImageRef, ensure_image, image_tag
 from bottle_fsm.backend.docker.pull import image_id, inspect
 from bottle_fsm.errors import BackendError, ImageMissingError, StepTimeoutError
+from bottle_fsm.naming import LABEL_ROOT
 from bottle_fsm.resources import data_path
 
 pytestmark = pytest.mark.engine
@@ -211,20 +212,23 @@ def test_builds_once_when_two_launchers_want_it(changed: Path, engine: Engine, i
     assert not (BUILD / "scratch-sidecar").exists()
 
 
+def of_builds(engine: Engine) -> set[str]:
+    """Return the containers made from a sidecar image that are no bottle's: other tests launch meanwhile."""
+    with engine.guarded("list") as api:
+        listed = api.containers(all=True, filters={"label": f"{LABEL_IMAGE}=sidecar"})
+    return {container["Id"] for container in listed if LABEL_ROOT not in container["Labels"]}
+
+
 def test_shows_the_last_lines_of_a_failed_build_and_leaves_nothing(
     changed: Path, engine: Engine, images: dict[str, ImageRef]
 ) -> None:
     (changed / "sidecar" / "requirements.txt").unlink()
     dockerfile = changed / "sidecar" / "Dockerfile"
     dockerfile.write_text(dockerfile.read_text().partition("COPY site")[0] + "RUN echo the-reason >&2; exit 3\n")
-    with engine.guarded("list") as api:
-        before = {
-            container["Id"] for container in api.containers(all=True, filters={"label": f"{LABEL_IMAGE}=sidecar"})
-        }
+    before = of_builds(engine)
     with pytest.raises(BackendError, match=r"non-zero code: 3; its last lines: .*the-reason"):
         ensure_image(engine, "sidecar", say=print, data_dir=BUILD)
-    with engine.guarded("list") as api:
-        after = {container["Id"] for container in api.containers(all=True, filters={"label": f"{LABEL_IMAGE}=sidecar"})}
+    after = of_builds(engine)
     assert after <= before
     assert image_id(engine, image_tag("sidecar", arch=engine.arch)) is None
     assert image_id(engine, "bottle-sidecar:latest") == images["sidecar"].id

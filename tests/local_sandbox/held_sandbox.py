@@ -133,7 +133,7 @@ class Held:
 
     def processes(self) -> list[int]:
         """Every process of this room, or in the recorded namespace."""
-        inside = proc.members(self.known().pidns) if self.state() else []
+        inside = proc.left_of(self.known()) if self.state() else []
         return sorted({*inside, *left(self.room)})
 
     def session(self, *argv: str, stdin: bool = False, size: tuple[int, int] | None = None, **env: str) -> Session:
