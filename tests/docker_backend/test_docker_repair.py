@@ -58,6 +58,19 @@ def test_finds_another_policy_and_a_ca_that_is_not_trusted(running: LaunchBench)
     assert "trust: " in found
 
 
+def test_passes_the_gate_again_in_an_agent_that_was_started_again(bench: LaunchBench) -> None:
+    def gates() -> int:
+        bench.backend.provision_ca(bench.plan, bench.launch, bench.steps)
+        return [name for name, _ in bench.steps.done].count("trust proved")
+
+    bench.up()
+    assert gates() == 1
+    assert gates() == 1, "proved since its last start"
+    with bench.engine.guarded("restart the agent") as api:
+        api.restart(bench.one("agent").id, timeout=0)
+    assert gates() == 2
+
+
 def test_says_when_something_is_gone_or_stopped(bench: LaunchBench) -> None:
     assert bench.backend.unsaved_work(bench.launch) == ""
     bench.proxies()

@@ -8,6 +8,7 @@ import os
 import secrets
 import signal
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -28,7 +29,7 @@ OF_THE_IMAGE: Final = ("python-requests", "node")
 
 
 @dataclass
-class Far:
+class Far(ABC):
     """A bottle that may reach `web` of the made-up internet and nothing else."""
 
     bench: Person
@@ -39,13 +40,13 @@ class Far:
         egress = self.world.egress("web", "denied", "other", allow=[self.world.name("web")])
         self.bench.ok("apply", self.bench.write({**simple(egress=egress, image=WHOLE), "backend": backend}))
 
+    @abstractmethod
     def kill(self, role: str) -> None:
         """Kill a sidecar."""
-        raise NotImplementedError
 
+    @abstractmethod
     def paused(self, role: str) -> contextlib.AbstractContextManager[None]:
         """Pause a sidecar for the time of the body."""
-        raise NotImplementedError
 
     def curl(self, words: str) -> str:
         """Run curl inside; return the statuses of the answer and of the proxy's CONNECT."""

@@ -124,7 +124,8 @@ class DockerBackend(BottleBackend):
         bottle = self._bottle(launch)
         bottle.settle()
         pem = self._mitm.record_ca(work, self._mitm.found(work).id)
-        establish(bottle, pem, steps, agent=bottle.container_id, launch=launch.launch)
+        known = f"{bottle.container_id} {bottle.running_since()}"
+        establish(bottle, pem, steps, agent=known, launch=launch.launch)
 
     def selftest_probes(self, plan: BottlePlan, launch: Launch) -> Mapping[str, str]:  # noqa: ARG002 - the hook's signature
         """Return the bottle's own neighbours, none of which the agent may reach directly."""

@@ -45,6 +45,11 @@ class DockerBottle(ExecBottle):
         """Return the engine's id of the container."""
         return self._id
 
+    def running_since(self) -> str:
+        """Return when the container was last started, in the engine's own words; another start, another text."""
+        with self._engine.guarded(f"inspect {self._name}") as api:
+            return str(api.inspect_container(self._id)["State"]["StartedAt"])
+
     @property
     def place(self) -> str:
         """Return the container's name."""

@@ -64,9 +64,8 @@ class Ground:
             item = self.world.get(found.id)
             if item is not None:
                 self.world.remove(item)
-            if init := found.detail.get(
-                "init"
-            ):  # of one whose directory and supervisor went, this is all that is known
+            # Of one whose directory and supervisor went this is all that is known.
+            if init := found.detail.get("init"):
                 end_sandbox(proc.Known.from_json(init), found.name)
             if self.world.get(found.id) is not None:
                 raise BackendError("was removed, but is still there", place=found.name)
