@@ -616,7 +616,7 @@ def _interact(engine_host: str, agent: str, tty: str, *argv: str) -> list[str]:
 
 
 def test_joins_a_real_terminal(running: LaunchBench, engine_host: str) -> None:
-    script = "stty size; echo secret-is-$TOKEN; read -r line; echo got:$line; trap 'echo int; exit 9' INT; sleep 60"
+    script = "stty size; echo secret-is-$TOKEN; read -r line; trap 'echo int; exit 9' INT; echo got:$line; sleep 60"
     agent = running.one("agent").id
     pid, master = pty.fork()
     if pid == 0:
