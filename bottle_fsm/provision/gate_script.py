@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from bottle_fsm.places import CA_CERT_PATH, GATE_HOST
+from bottle_fsm.provision.java_gate import JAVA_GATE
 
 TOOL_MARK: Final = "@@bottle-gate "
 _SECONDS: Final = 20
@@ -22,14 +23,6 @@ _URLLIB_ALONE: Final = (
 _REQUESTS: Final = f'import requests as r; a = r.get("{_URL}", timeout=15); a.raise_for_status(); print(a.text)'
 _FETCH: Final = f'fetch("{_URL}").then(a => a.text()).then(t => console.log(t))'
 _FETCH_OR_FAIL: Final = f"{_FETCH}.catch(e => {{ console.error(e.cause ?? e); process.exit(1) }})"
-_JAVA: Final = f"""
-class Gate {{
-  public static void main(String[] a) throws Exception {{
-    try (var in = new java.net.URL("{_URL}").openStream()) {{ System.out.println(new String(in.readAllBytes())); }}
-  }}
-}}
-"""
-
 _PIP: Final = (
     "python3 -m pip --disable-pip-version-check --retries 0 --timeout 15 download -q --no-deps --no-cache-dir"
     f" -d . {_URL}gate-0.tar.gz"
@@ -42,13 +35,13 @@ _OPENSSL: Final = (
     "grep -q gate body"
 )
 _RUN_JAVA: Final = (
-    'address=${BOTTLE_PROXY#http://}; printf "%s" "$java_gate" > Gate.java; '
+    'address=${BOTTLE_PROXY#http://}; printf "%s" "$java_gate" | base64 -d > Gate.class; '
     # as little of the machine as Java can be told to take: it is asked once
-    "java -XX:+UseSerialGC -XX:TieredStopAtLevel=1"
-    " -Dhttps.proxyHost=${address%:*} -Dhttps.proxyPort=${address##*:} Gate.java"
+    "java -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp ."
+    f" -Dhttps.proxyHost=${{address%:*}} -Dhttps.proxyPort=${{address##*:}} Gate {_URL}"
 )
 _JAVA_VERSION: Final = (
-    # of the file that every JDK has; `java -version` is one more start of it
+    # of the file that every Java has; `java -version` is one more start of it
     """sed -n 's/^JAVA_VERSION="\\(.*\\)"/\\1/p' "$(readlink -f "$(command -v java)" | sed 's|/bin/java$||')"/release"""
 )
 
@@ -115,7 +108,7 @@ TOOLS: Final[tuple[tuple[str, str, str, str], ...]] = (
     ),
     (
         "java",
-        "has javac",
+        "has java",
         _JAVA_VERSION,
         _RUN_JAVA,
     ),
@@ -162,7 +155,7 @@ umask 077
 top=$(mktemp -d) || exit 1
 trap 'rm -rf "$top"' EXIT
 mkdir "$top/tmp"
-export TMPDIR="$top/tmp" java_gate='{_JAVA}'
+export TMPDIR="$top/tmp" java_gate={JAVA_GATE}
 has() {{ command -v "$1" >/dev/null 2>&1; }}
 ask() {{ # name, command for the version, command that asks: leaves three files in the tool's own directory
   mkdir "$top/$1" && cd "$top/$1" || return

@@ -96,7 +96,10 @@ if command -v git >/dev/null 2>&1; then
   [ -z "${{HTTPS_PROXY-}}" ] || git config --system http.proxy "$HTTPS_PROXY"
 fi
 if command -v keytool >/dev/null 2>&1; then
-  java_store() {{ keytool "$@" -cacerts -storepass changeit -alias claude-bottle-mitm >/dev/null; }}
+  java_store() {{
+    keytool -J-XX:+UseSerialGC -J-XX:TieredStopAtLevel=1 "$@" \\
+      -cacerts -storepass changeit -alias claude-bottle-mitm >/dev/null
+  }}
   # each start of Java counts: the import fails where there is one of this name, of an earlier CA
   java_store -importcert -noprompt -file {CA_CERT_PATH} 2>/dev/null || {{
     java_store -delete || true

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import os
 import shutil
+import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -71,6 +72,18 @@ class Place:
         self.folder.mkdir(parents=True)
         (self.folder / "manifest.yaml").write_text(MANIFEST)
 
+    def begin_with(self, scenario: Scenario) -> None:
+        """Begin where a scenario begins; what it prepares is kept beside the place and brought back the next time."""
+        kept = self.folder.with_name(f"kept-{scenario.name}")
+        self.on_failure = scenario.on_failure
+        if kept.exists():
+            shutil.rmtree(self.folder)
+            shutil.copytree(kept, self.folder)
+            return
+        self.begin()
+        scenario.prepare(self)
+        shutil.copytree(self.folder, kept)
+
     def runtime(self) -> Runtime:
         FakeBackend.settle = SETTLE
         root = open_root(self.state)
@@ -97,6 +110,7 @@ class Place:
         child = os.fork()
         if child == 0:
             code = BROKE
+            sys.settrace(None)  # a process that is killed writes no coverage down
             try:
                 failpoints.arm(failpoint, trace)
                 self.act(verb)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,9 +16,21 @@ from crash_cases import Place
 from crash_sweep import MEMORY
 
 
+@contextmanager
+def untraced() -> Iterator[None]:
+    """Measure no coverage: these tests run the same lines thousands of times, and other tests assert each of them."""
+    tracer = sys.gettrace()
+    sys.settrace(None)
+    try:
+        yield
+    finally:
+        sys.settrace(tracer)
+
+
 @pytest.fixture
 def place() -> Iterator[Place]:
-    with tempfile.TemporaryDirectory(prefix="bottle-crash-", dir=MEMORY if MEMORY.is_dir() else None) as top:
+    memory = MEMORY if MEMORY.is_dir() else None
+    with untraced(), tempfile.TemporaryDirectory(prefix="bottle-crash-", dir=memory) as top:
         made = Place(Path(top) / "case")
         made.begin()
         yield made

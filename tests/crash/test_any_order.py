@@ -23,6 +23,7 @@ from bottle_fsm.store import journal as journal_module
 from bottle_fsm.store.lock import BottleLock
 from crash_cases import BOTTLE, ENDED_WELL, MANIFEST, ROLES, Place
 from crash_judge import judge, strays
+from crash_place import untraced
 from crash_sweep import KILLED, MEMORY
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "crash"
@@ -54,11 +55,14 @@ class AnyOrder(RuleBasedStateMachine):
         self._top = tempfile.mkdtemp(prefix="bottle-any-", dir=MEMORY if MEMORY.is_dir() else None)
         self.place = Place(Path(self._top) / "case")
         self._patch = pytest.MonkeyPatch()
+        self._untraced = untraced()
+        self._untraced.__enter__()
 
     def teardown(self) -> None:
         self._patch.undo()
         _Clock.offset = timedelta()
         shutil.rmtree(self._top)
+        self._untraced.__exit__(None, None, None)
 
     @initialize()
     def begin(self) -> None:

@@ -22,6 +22,22 @@ def bench(engine: Engine, images: dict[str, ImageRef], tmp_path: Path) -> Iterat
 
 
 @pytest.fixture(scope="module")
+def _kept(
+    engine: Engine, images: dict[str, ImageRef], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LaunchBench]:
+    made = LaunchBench.make(engine, tmp_path_factory.mktemp("standing"), manifest())
+    yield made
+    made.clean()
+
+
+@pytest.fixture
+def standing(_kept: LaunchBench) -> LaunchBench:
+    """A bottle whose agent runs, mended before each test: one begins with it and may break what it likes."""
+    _kept.mend()
+    return _kept
+
+
+@pytest.fixture(scope="module")
 def running(
     engine: Engine, images: dict[str, ImageRef], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[LaunchBench]:

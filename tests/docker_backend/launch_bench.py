@@ -13,6 +13,7 @@ from bottle_fsm.backend.docker.backend import DockerBackend
 from bottle_fsm.backend.docker.bottle import DockerBottle
 from bottle_fsm.backend.docker.client import Engine
 from bottle_fsm.backend.docker.plan import DockerBottlePlan
+from bottle_fsm.errors import BottleError
 from bottle_fsm.manifest.model import Manifest
 from bottle_fsm.manifest.spec import BottleSpec, specs
 from bottle_fsm.model import Host, Launch, Resource
@@ -103,6 +104,20 @@ class LaunchBench:
         for name, value in changes.items():
             setattr(self.steps, name, value)
         self.backend = DockerBackend(self.host, self.plan.endpoint)
+
+    def mend(self) -> None:
+        """Bring the bottle to where its agent runs as first planned, whatever a test did to it; anew if need be."""
+        self.plan = self.backend.resolve_plan(self.spec)
+        try:
+            self.reborn(agrees=True)
+            self.up()
+        except BottleError:
+            self.clean()
+            self.steps = MemorySteps(secrets={"TOKEN": CANARY})
+            self.up()
+        self.steps.done.clear()
+        self.steps.skipped.clear()
+        self.steps.agrees = False
 
     def replan(self, **changes: Any) -> None:
         """Change parts of the plan as if the generator had made it so."""

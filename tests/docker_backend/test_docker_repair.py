@@ -58,12 +58,13 @@ def test_finds_another_policy_and_a_ca_that_is_not_trusted(running: LaunchBench)
     assert "trust: " in found
 
 
-def test_passes_the_gate_again_in_an_agent_that_was_started_again(bench: LaunchBench) -> None:
+def test_passes_the_gate_again_in_an_agent_that_was_started_again(standing: LaunchBench) -> None:
+    bench = standing
+
     def gates() -> int:
         bench.backend.provision_ca(bench.plan, bench.launch, bench.steps)
         return [name for name, _ in bench.steps.done].count("trust proved")
 
-    bench.up()
     assert gates() == 1
     assert gates() == 1, "proved since its last start"
     with bench.engine.guarded("restart the agent") as api:

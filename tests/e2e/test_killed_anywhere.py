@@ -16,7 +16,7 @@ from lean_image import LEAN
 
 pytestmark = [pytest.mark.engine]
 CRASH = Path(__file__).resolve().parents[1] / "crash" / "crash_engine.py"
-KILLS = 3
+KILLS = 2
 
 
 def test_ends_as_the_undisturbed_run(engine: Engine, images: dict[str, ImageRef]) -> None:

@@ -179,21 +179,21 @@ def test_reports_a_launch_as_json_and_destroys_it_without_residue(bench: Bench) 
     bench.ok("audit", "verify")
 
 
-def test_does_not_say_torn_down_while_something_is_left(bench: Bench) -> None:
-    bench.ok("apply", bench.write(simple()))
-    network = bench.resources("trial/guest")["net-outside"]
+def test_does_not_say_torn_down_while_something_is_left(hello: tuple[Bench, str]) -> None:
+    bench, _ = hello  # the last test of it
+    network = bench.resources(HELLO)["net-outside"]
     with bench.engine.guarded("put a foreign container on the bottle's network") as api:
-        image = bench.inspect(bench.resources("trial/guest")["agent"])["Image"]
+        image = bench.inspect(bench.resources(HELLO)["agent"])["Image"]
         foreign = api.create_container(image, ["sleep", "60"], host_config=api.create_host_config(network_mode=network))
         try:
             api.start(foreign["Id"])
-            ended = bench.run("destroy", "trial/guest", "--yes")
+            ended = bench.run("destroy", HELLO, "--yes")
             assert ended.code == 6
             assert "torn down" not in ended.err
-            assert bench.status("trial/guest")["state"] != "torn_down"
+            assert bench.status(HELLO)["state"] != "torn_down"
             assert api.inspect_container(foreign["Id"])["State"]["Running"], "it is not ours, so it is not touched"
         finally:
             api.remove_container(foreign["Id"], force=True)
-    bench.ok("destroy", "trial/guest", "--yes")
+    bench.ok("destroy", HELLO, "--yes")
     assert bench.left() == []
-    assert bench.status("trial/guest")["state"] == "torn_down"
+    assert bench.status(HELLO)["state"] == "torn_down"

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 CRASH = Path(__file__).resolve().parents[1] / "crash" / "crash_engine.py"
-KILLS = 3
+KILLS = 2
 
 
 def test_ends_as_the_undisturbed_run() -> None:

@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,16 @@ def wait_for(condition: Callable[[], Any], what: str, seconds: float = 15.0) -> 
         time.sleep(0.02)
 
 
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tenant]:
+    """One place for all tests whose damage the next `apply` mends."""
+    made = Tenant(tmp_path_factory.mktemp("lasting"))
+    yield made
+    made.clean()
+
+
 def up(tenant: Tenant) -> None:
+    """Launch its bottle, or mend it."""
     tenant.ok("apply", tenant.write(), "--backend", "local")
 
 
@@ -79,25 +88,25 @@ def test_lists_a_supervisor_whose_directory_was_taken_away(tenant: Tenant) -> No
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_notices_a_death_and_mends_it_without_touching_the_agents_work(role: str, tenant: Tenant) -> None:
-    up(tenant)
-    tenant.inside("echo precious > /workspace/work.txt")
-    before = tenant.directory("agent").stat().st_ino
-    kill(tenant.known(role))
-    drift = tenant.run("status", GUEST, "--drift")
+def test_notices_a_death_and_mends_it_without_touching_the_agents_work(role: str, lasting: Tenant) -> None:
+    up(lasting)
+    lasting.inside("echo precious > /workspace/work.txt")
+    before = lasting.directory("agent").stat().st_ino
+    kill(lasting.known(role))
+    drift = lasting.run("status", GUEST, "--drift")
     assert "exited" in drift.out + drift.err
-    tenant.ok("apply", tenant.write(), "--backend", "local")
-    assert tenant.inside("cat /workspace/work.txt") == "precious"
-    assert tenant.directory("agent").stat().st_ino == before, "started again, not made again"
-    assert tenant.inside("curl -sS https://gate.bottle-fsm.internal/ >/dev/null && echo trusted") == "trusted"
+    lasting.ok("apply", lasting.write(), "--backend", "local")
+    assert lasting.inside("cat /workspace/work.txt") == "precious"
+    assert lasting.directory("agent").stat().st_ino == before, "started again, not made again"
+    assert lasting.inside("curl -sS https://gate.bottle-fsm.internal/ >/dev/null && echo trusted") == "trusted"
 
 
-def test_lets_nothing_out_while_a_sidecar_is_dead(tenant: Tenant) -> None:
-    up(tenant)
-    kill(tenant.known("interceptor"))
-    ended = tenant.door().exec(["curl", "-sS", "-m", "5", "https://gate.bottle-fsm.internal/"])
+def test_lets_nothing_out_while_a_sidecar_is_dead(lasting: Tenant) -> None:
+    up(lasting)
+    kill(lasting.known("interceptor"))
+    ended = lasting.door().exec(["curl", "-sS", "-m", "5", "https://gate.bottle-fsm.internal/"])
     assert ended.code != 0
-    assert tenant.door().exec(["bash", "-c", "exec 3<>/dev/tcp/198.51.100.1/443"]).code != 0
+    assert lasting.door().exec(["bash", "-c", "exec 3<>/dev/tcp/198.51.100.1/443"]).code != 0
 
 
 def test_leaves_nothing_after_processes_were_killed_at_random(tenant: Tenant) -> None:
@@ -132,28 +141,28 @@ def test_ends_a_command_with_the_launcher_that_asked_for_it(walls: Tenant) -> No
     wait_for(lambda: "sleep 4711" not in walls.inside("ps axo args"), "the command to end")
 
 
-def test_believes_no_process_after_a_reboot(tenant: Tenant) -> None:
+def test_believes_no_process_after_a_reboot(lasting: Tenant) -> None:
     """The record of another boot is what a reboot leaves; its pids may be anybody's by now."""
-    up(tenant)
+    up(lasting)
     for role in ROLES:
-        kill(tenant.known(role))
-        path = tenant.directory(role) / "state.json"
+        kill(lasting.known(role))
+        path = lasting.directory(role) / "state.json"
         value = json.loads(path.read_bytes())
         stranger = proc.identify(os.getpid())
         assert stranger is not None
         path.write_text(json.dumps({**stranger.to_json(), "boot": "00000000-0000-4000-8000-000000000000"}))
         assert value["boot"] == proc.boot_id()
-    assert "exited" in tenant.run("status", GUEST, "--drift").out
-    tenant.ok("apply", tenant.write(), "--backend", "local")
-    assert tenant.inside("echo up") == "up"
+    assert "exited" in lasting.run("status", GUEST, "--drift").out
+    lasting.ok("apply", lasting.write(), "--backend", "local")
+    assert lasting.inside("echo up") == "up"
 
 
-def test_believes_no_marker_from_another_pid_namespace(tenant: Tenant) -> None:
-    up(tenant)
-    mark = next(p for p in tenant.supervisors())
+def test_believes_no_marker_from_another_pid_namespace(lasting: Tenant) -> None:
+    up(lasting)
+    mark = next(p for p in lasting.supervisors())
     faker = subprocess.Popen(
         ["unshare", "--user", "--pid", "--fork", "--map-root-user", "sleep", "60"],
-        env={**tenant.env, "BOTTLE_FSM_OBJECT": "forged", "BOTTLE_FSM_LABELS": mark.environ["BOTTLE_FSM_LABELS"]},
+        env={**lasting.env, "BOTTLE_FSM_OBJECT": "forged", "BOTTLE_FSM_LABELS": mark.environ["BOTTLE_FSM_LABELS"]},
     )
     try:
         wait_for(lambda: children(faker.pid), "the process in another namespace")
@@ -174,28 +183,22 @@ def test_runs_several_bottles_side_by_side_and_destroys_all(tenant: Tenant) -> N
     assert tenant.left() == []
 
 
-def test_takes_back_directories_that_the_agent_locked(tenant: Tenant) -> None:
+def test_takes_back_what_the_agent_locked_and_what_is_deeper_than_a_path_is_long(tenant: Tenant) -> None:
     up(tenant)
     tenant.inside("mkdir -p /workspace/a/b && touch /workspace/a/b/c && chmod 0 /workspace/a/b /workspace/a")
     tenant.inside("ln -s / /workspace/everything")
+    script = "import os\nfor _ in range(2000): os.mkdir('deep'); os.chdir('deep')\nos.chmod('.', 0)"
+    tenant.inside(f'cd /workspace && /usr/bin/python3 -c "{script}"')
     tenant.ok("destroy", GUEST, "--yes")
     assert tenant.left() == []
     assert Path("/usr").is_dir()
 
 
-def test_takes_back_a_tree_that_is_deeper_than_a_path_is_long(tenant: Tenant) -> None:
-    up(tenant)
-    script = "import os\nfor _ in range(2000): os.mkdir('deep'); os.chdir('deep')\nos.chmod('.', 0)"
-    tenant.inside(f'cd /workspace && /usr/bin/python3 -c "{script}"')
-    tenant.ok("destroy", GUEST, "--yes")
-    assert tenant.left() == []
-
-
-def test_keeps_a_log_small_that_is_written_without_end(tenant: Tenant) -> None:
-    up(tenant)
-    log = tenant.directory("guard") / "log"
+def test_keeps_a_log_small_that_is_written_without_end(lasting: Tenant) -> None:
+    up(lasting)
+    log = lasting.directory("guard") / "log"
     with log.open("ab") as file:
         file.write(b"x" * (5 << 20) + b"\nthe newest line\n")
     wait_for(lambda: log.stat().st_size < 3 << 20, "the log to be cut")
     assert b"the newest line" in log.read_bytes()
-    assert "newest line" in tenant.ok("logs", GUEST, "--role", "guard").out
+    assert "newest line" in lasting.ok("logs", GUEST, "--role", "guard").out

@@ -70,13 +70,10 @@ def test_a_tree_that_cannot_be_removed_is_said_to_be_left(world: LocalWorld, mon
     assert not place.exists()
 
 
-def test_starting_what_runs_leaves_it_alone(tenant: Tenant) -> None:
-    tenant.ok("apply", tenant.write(), "--backend", "local")
-    world = LocalWorld(tenant.directory("agent").parent)
-    state = tenant.directory("agent") / "state.json"
+def test_starting_what_runs_leaves_it_alone(walls: Tenant) -> None:
+    world = LocalWorld(walls.directory("agent").parent)
+    state = walls.directory("agent") / "state.json"
     before = (state.read_bytes(), state.stat().st_ino)
-    (found,) = (o for o in world.objects() if o.directory == tenant.directory("agent"))
+    (found,) = (o for o in world.objects() if o.directory == walls.directory("agent"))
     assert world.start(found) == found.init == json.loads(before[0])
     assert (state.read_bytes(), state.stat().st_ino) == before
-    tenant.ok("destroy", GUEST, "--yes")
-    assert tenant.left() == []
