@@ -44,7 +44,8 @@ class EventLog:
 
     def write(self, event: Event) -> None:
         """Write an event's line."""
-        level = "error" if event.kind in _ERRORS else "debug" if event.kind in _QUIET else "info"
+        failed = event.kind in _ERRORS or (event.kind == kinds.OBSERVED and event.error)
+        level = "error" if failed else "debug" if event.kind in _QUIET else "info"
         method: Callable[..., None] = getattr(self._log, level)
         method(event.kind, **fields_of(event))
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import ClassVar, Final, final
 
 from bottle_fsm.bottle import Bottle
-from bottle_fsm.errors import BackendError, ValidationError
+from bottle_fsm.errors import BackendError, GateError, ValidationError
 from bottle_fsm.manifest.hostcheck import validate_host
 from bottle_fsm.manifest.spec import BottleSpec
 from bottle_fsm.model import Host, Json, Launch, Observed, Resource
@@ -19,6 +19,7 @@ from bottle_fsm.plan.bottle_plan import BottlePlan
 from bottle_fsm.provision import PROVISIONERS
 from bottle_fsm.provision.provisioner import Provisioner
 from bottle_fsm.provision.selftest import run_selftest
+from bottle_fsm.provision.trustgate import STEP as TRUST_STEP
 from bottle_fsm.steps import Steps
 
 PROVISION_ORDER: Final = ("ca", "prompt", "skills", "ssh", "git")
@@ -102,6 +103,16 @@ class BottleBackend(ABC):
     def provision_ca(self, plan: BottlePlan, launch: Launch, steps: Steps) -> None:  # noqa: ARG002 - the hook's signature
         """Make the agent trust the bottle's CA. Does nothing where no TLS is intercepted."""
         steps.skip("ca", reason=self.no_interception_reason)
+
+    def prove_trust(self, plan: BottlePlan, launch: Launch, steps: Steps) -> None:  # noqa: ARG002 - the hook's signature
+        """Prove by requests from inside that the agent trusts the bottle's CA; the rows are evidence. Repairs nothing.
+
+        Raises:
+            GateError: a row failed, or nothing could prove it.
+        """
+        if self.intercepts_tls:
+            raise GateError(f"the backend {self.name} has no way to prove trust", place=launch.bottle)
+        steps.skip(TRUST_STEP, reason=self.no_interception_reason)
 
     def provision(self, plan: BottlePlan, launch: Launch, steps: Steps) -> None:
         """Put everything inside, in `PROVISION_ORDER`, then run the egress self-test.

@@ -16,7 +16,7 @@ from bottle_fsm.runner.many import Result, exit_code_of
 from bottle_fsm.runner.verbs import Outcome
 from bottle_fsm.safetext import safe
 from bottle_fsm.store.journal import Journal
-from bottle_fsm.store.record import TORN_DOWN, BottleRecord
+from bottle_fsm.store.record import READY, TORN_DOWN, BottleRecord
 
 _WORDS: Final = {
     "launched": "is ready",
@@ -26,8 +26,10 @@ _WORDS: Final = {
     "unchanged": "unchanged: nothing to do",
     "torn_down": "is torn down: nothing of it is left",
     "nothing": "is torn down already: nothing to do",
+    "proved": "passed its self-test: no row failed",
+    "untested": "has nothing that could be tested",
 }
-_GONE: Final = frozenset({"torn_down", "nothing"})
+_UP: Final = frozenset({"launched", "resumed", "repaired", "revised", "unchanged"})
 
 
 class Ending:
@@ -55,9 +57,7 @@ class Ending:
             return []
         name = safe(bottle)
         head = f"{name}: {_WORDS[result.action]}"
-        if result.action in _GONE:
-            return [head]
-        return [head, *self._how_to_go_on(bottle)]
+        return [head, *self._how_to_go_on(bottle)] if result.action in _UP else [head]
 
     def _of_error(self, error: BottleError, record: BottleRecord) -> list[str]:
         if self._app.debug:
@@ -73,6 +73,8 @@ class Ending:
             return "Nothing was begun."
         if record.state == TORN_DOWN:
             return "Everything of this launch was taken away again."
+        if record.outcome == READY:
+            return "It was left as it is: ready."
         resume, destroy = self._app.command("resume", record.bottle), self._app.command("destroy", record.bottle)
         return f"It was kept after {safe(record.state)}. `{resume}` goes on, `{destroy}` takes it away."
 

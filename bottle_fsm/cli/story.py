@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 from bottle_fsm.model import Event, Json
 from bottle_fsm.safetext import safe, safe_block
 from bottle_fsm.store import kinds
-from bottle_fsm.store.findings import PLAN, SELFTEST, TRUST_MATRIX, ca_fingerprint, rows
+from bottle_fsm.store.findings import PLAN, SELFTEST, TRUST_MATRIX, UNTESTED, ca_fingerprint, rows
 
 Tone = Literal["plain", "good", "bad", "quiet"]
 _MENDING: Final = frozenset({"repair", "revise"})
@@ -94,6 +94,9 @@ class Story:
     def _observed(self, event: Event) -> list[Line]:
         if "settled" in event.evidence:
             return [Line(f"settled what an earlier run left open: {safe(event.cause)}", "quiet")]
+        untested = event.evidence.get(UNTESTED)
+        if isinstance(untested, dict):
+            return [Line(f"not tested: {safe(name)}: {safe(why)}", "quiet") for name, why in untested.items()]
         return [Line(safe(event.cause), "quiet")] if "looks" in event.evidence else []
 
     # -- steps -------------------------------------------------------------------------------------------------------

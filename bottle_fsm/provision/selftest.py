@@ -26,6 +26,9 @@ EVIDENCE: Final = "selftest"
 PLACE: Final = "egress self-test"
 TIMEOUT: Final = 60.0
 
+_GOT: Final = 200
+"""How much of an answer is kept."""
+
 DIRECT_MS: Final = 2000
 """A direct path must fail within this time: a tool that tries it shall not seem to hang."""
 REFUSAL_MS: Final = 1000
@@ -74,11 +77,15 @@ def run_selftest(bottle: Bottle, plan: BottlePlan, probes: Mapping[str, str], st
         step.evidence(EVIDENCE, rows)
     failed = [row for row in rows if row["ok"] is False]
     if failed:
-        named = "; ".join(
-            f"{row['probe']} ({row['target']}): expected {row['expected']}, {row['got']}" for row in failed
-        )
+        named = "; ".join(map(failure, failed))
         hint = "The bottle is not handed over: `bottle-fsm audit` shows all rows"
         raise GateError(f"{len(failed)} of {len(rows)} probes failed: {named}", place=PLACE, hint=hint)
+
+
+def failure(row: Json) -> str:
+    """Say in a few words what a failed row expected and what came."""
+    target = f" ({row['target']})" if row["target"] else ""
+    return f"{row['probe']}{target}: expected {row['expected']}, {row['got']}"
 
 
 def planned_probes(plan: BottlePlan, probes: Mapping[str, str]) -> list[Probe]:
@@ -139,10 +146,15 @@ def _answers(text: str) -> dict[int, Json]:
     for line in text.splitlines():
         try:
             value = json.loads(line)
-            found[int(value["probe"])] = {"got": str(value["got"]), "ms": int(value["ms"])}
-        except (ValueError, KeyError, TypeError):
+            found[int(value["probe"])] = {"got": _short(str(value["got"])), "ms": int(value["ms"])}
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             continue
     return found
+
+
+def _short(text: str) -> str:
+    """Return what came from inside as the journal can bear it: printable, of a length that no agent chooses."""
+    return "".join(character if character.isprintable() else "?" for character in text[:_GOT])
 
 
 def judge(probe: Probe, answer: Json | None) -> Json:

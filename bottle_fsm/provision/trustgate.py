@@ -15,7 +15,7 @@ from bottle_fsm.bottle import Bottle
 from bottle_fsm.errors import GateError
 from bottle_fsm.model import Json
 from bottle_fsm.places import CA_BUNDLE_PATH, GATE_HOST
-from bottle_fsm.provision.gate_script import TOOL_MARK, gate_script
+from bottle_fsm.provision.gate_script import TOOL_MARK, TOOLS, gate_script
 from bottle_fsm.provision.shell import checked
 from bottle_fsm.steps import Steps
 
@@ -24,6 +24,7 @@ EVIDENCE: Final = "trust_matrix"
 PLACE: Final = "trust gate"
 TIMEOUT: Final = 90.0
 _DETAIL: Final = 200
+_NAME: Final = 80
 
 ANSWERED_BY_TEXT: Final = {
     "git": ("not found", "is this a git repository"),
@@ -37,6 +38,7 @@ ANSWERED_BY_TEXT: Final = {
 TRUST_TROUBLE: Final = ("ssl", "certificate", "x509", "tls", "unable to get local issuer", "pkix", "ca cert")
 
 _VERSION: Final = re.compile(r"\d+(\.\d+)+[\w.-]*")
+_CODE: Final = re.compile(r"[0-9]{1,3}")
 
 REMEDIES: Final = {
     "ca-alone": "`bottle-fsm resume`: the interceptor signs with another CA than the certificate taken from it",
@@ -70,7 +72,7 @@ def run_gate(bottle: Bottle, *, steps: Steps, expect_launch: str, chosen: bool =
     does not use the proxy reaches nothing and is a warning (`ok` None); one that does not trust the CA fails as ever.
 
     Raises:
-        GateError: a tool that is present failed, or none is present that could prove anything.
+        GateError: a tool that is present failed, or none could prove anything.
     """
     with steps.act(STEP, cause="nothing is handed over untested", role="agent") as step:
         timeout = max(1.0, min(TIMEOUT, steps.remaining()))
@@ -83,14 +85,23 @@ def run_gate(bottle: Bottle, *, steps: Steps, expect_launch: str, chosen: bool =
 
 
 def parse(text: str) -> list[Answer]:
-    """Read the script's output: for each tool a line `mark tool code version`, then its output until the next mark."""
+    """Read the script's output: for each tool a line `mark tool code version`, then its output until the next mark.
+
+    What is read comes from inside: names and versions are cut to a length that the journal can bear.
+
+    Raises:
+        GateError: there are more answers than tools.
+    """
     answers = []
-    for block in text.split(TOOL_MARK)[1:]:
+    blocks = text.split(TOOL_MARK)[1:]
+    if len(blocks) > len(TOOLS):
+        raise GateError(f"{len(blocks)} answers of {len(TOOLS)} tools: something inside writes its own", place=PLACE)
+    for block in blocks:
         head, _, output = block.partition("\n")
         tool, code, version = [*head.strip().split(" ", 2), "", ""][:3]
         number = _VERSION.search(version)
-        told = number[0] if number else version.strip()
-        answers.append(Answer(tool, int(code) if code.isdigit() else -1, told, output.strip()))
+        told = (number[0] if number else version.strip())[:_NAME]
+        answers.append(Answer(tool[:_NAME], int(code) if _CODE.fullmatch(code) else -1, told, output.strip()))
     return answers
 
 
@@ -106,7 +117,7 @@ def proves(answer: Answer, launch: str) -> bool:
 def _is_gate_answer(line: str, launch: str) -> bool:
     try:
         value = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(value, dict) and value.get("gate") == "ok" and value.get("launch") == launch
 
@@ -137,6 +148,10 @@ def _judge(matrix: list[Json]) -> None:
             place=PLACE,
             hint=f"For {first['tool']}: {first['remedy']}",
         )
-    if not any(row["ok"] for row in matrix):
+    if matrix and not any(row["ok"] for row in matrix):
+        names = ", ".join(row["tool"] for row in matrix)
+        told = f"no tool reached the gate: {names} ({matrix[0]['tool']}: {matrix[0]['detail']})"
+        raise GateError(told, place=PLACE, hint="Does the interceptor run?")
+    if not matrix:
         hint = "Put at least one of curl, wget or python3 into the image"
         raise GateError("the image has no tool that could prove anything", place=PLACE, hint=hint)

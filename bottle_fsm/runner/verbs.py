@@ -36,7 +36,9 @@ READY_STATE = "provisioned"
 class Outcome:
     """How a verb ended well for one bottle: what was done, in a word, and the record afterwards."""
 
-    action: Literal["launched", "resumed", "unchanged", "repaired", "revised", "torn_down", "nothing"]
+    action: Literal[
+        "launched", "resumed", "unchanged", "repaired", "revised", "torn_down", "nothing", "proved", "untested"
+    ]
     record: BottleRecord
 
 

@@ -12,6 +12,8 @@ TRUST_MATRIX: Final = "trust_matrix"
 """Rows of the trust gate: `tool`, `version`, `ok`, `detail`, `remedy`."""
 SELFTEST: Final = "selftest"
 """Rows of the egress self-test: `probe`, `target`, `expected`, `got`, `ok`, `ms`."""
+UNTESTED: Final = "untested"
+"""Parts of a proof that were left out, each with its reason."""
 PLAN: Final = "plan"
 """The plan, with the transition that resolved it."""
 

@@ -87,6 +87,11 @@ class Broken:
         ({"kind": kinds.UNDO_FAILED, "cause": "a\nb"}, ["demo/a  undoing start_mitm failed: a\n    b"]),
         ({"kind": kinds.OBSERVED}, []),
         (
+            {"kind": kinds.OBSERVED, "evidence": {"untested": {"gate\x1b": "no TLS\n"}}},
+            ["demo/a  not tested: gate\\x1b: no TLS\\n"],
+        ),
+        ({"kind": kinds.OBSERVED, "evidence": {"untested": "odd"}}, []),
+        (
             {"kind": kinds.OBSERVED, "cause": "left open: x", "evidence": {"settled": []}},
             ["demo/a  settled what an earlier run left open: left open: x"],
         ),

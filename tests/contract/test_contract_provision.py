@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from bottle_fsm.backend.base import PROVISION_ORDER
+from bottle_fsm.errors import GateError
 from bottle_fsm.model import Json
 from bottle_fsm.places import CA_CERT_PATH
+from bottle_fsm.runner.prove import prove
 from bottle_fsm.store import kinds
 from contract.contract_place import CANARY, Place
 
@@ -74,6 +78,28 @@ def test_proves_what_gets_out(home: Place) -> None:
     rows = _rows(home, "selftest")
     assert rows
     assert all(row["ok"] is not False for row in rows)
+
+
+def test_proves_again_what_was_proved_and_changes_nothing(home: Place) -> None:
+    before, world = home.record, home.raw()
+    assert prove(home.runtime, home.bottle_name).action == "proved"
+    found = home.events(kinds.OBSERVED)[-1]
+    for table, name in (("trust_matrix", "tool"), ("selftest", "probe")):
+        assert [row[name] for row in found.evidence[table]] == [row[name] for row in _rows(home, table)]
+        assert all(row["ok"] is not False for row in found.evidence[table])
+    assert (home.record.state, home.record.facts, home.record.outcome) == (before.state, before.facts, before.outcome)
+    assert home.raw() == world
+    assert home.drift() == ""
+
+
+def test_proves_no_trust_in_another_ca_and_leaves_it_there(worn_home: Place) -> None:
+    bottle = worn_home.bottle()
+    bottle.copy_in(b"another one", CA_CERT_PATH, owner="root")
+    with pytest.raises(GateError, match=r"rows failed: .*(ca-alone|simulated): "):
+        prove(worn_home.runtime, worn_home.bottle_name)
+    assert bottle.read_file(CA_CERT_PATH) == b"another one"
+    assert worn_home.apply().action == "repaired"
+    worn_home.condition = "well"
 
 
 def test_shows_no_secret_to_anybody(home: Place) -> None:

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from bottle_fsm.errors import BackendError, LockHeldError
+from bottle_fsm.runner.prove import prove
 from bottle_fsm.store import journal as journal_module
 from bottle_fsm.store.lock import BottleLock
 from crash_cases import BOTTLE, ENDED_WELL, MANIFEST, ROLES, Place
@@ -93,6 +94,22 @@ class AnyOrder(RuleBasedStateMachine):
         with BottleLock(self.place.state, BOTTLE, command="apply"), pytest.raises(LockHeldError, match="held by pid"):
             self.place.act(verb)
         assert self._world() == before
+
+    @rule()
+    def prove_again(self) -> None:
+        """Let it prove itself again: whatever comes of it, neither the world nor its state moves."""
+        runtime = self.place.runtime()
+        before, known = self._world(), runtime.journal.record(BOTTLE)
+        try:
+            with contextlib.suppress(BackendError):
+                prove(runtime, BOTTLE)
+            now = runtime.journal.record(BOTTLE)
+        finally:
+            runtime.journal.close()
+        assert self._world() == before
+        assert now is not None
+        stands = ("state", "outcome", "attempted", "open_steps", "open_intent", "resources", "facts", "evidence")
+        assert known is None or [getattr(now, n) for n in stands] == [getattr(known, n) for n in stands]
 
     # -- the world ---------------------------------------------------------------------------------------------------
 

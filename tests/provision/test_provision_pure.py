@@ -87,6 +87,16 @@ def test_reads_back_what_the_script_prints(answers: list[tuple[str, int, str]]) 
 def test_reads_a_tool_that_left_nothing() -> None:
     assert parse(f"{TOOL_MARK}curl \n") == [Answer("curl", -1, "", "")]
     assert parse(f"{TOOL_MARK}bun 0 canary\nx") == [Answer("bun", 0, "canary", "x")]
+    assert parse(f"{TOOL_MARK}curl ² 8") == [Answer("curl", -1, "8", "")]
+
+
+def test_bears_what_something_inside_writes_into_the_answers() -> None:
+    (answer,) = parse(f"{TOOL_MARK}{'x' * 500} 0 {'9' * 500}\n")
+    assert (answer.tool, answer.version) == ("x" * 80, "9" * 80)
+    assert len(parse(f"{TOOL_MARK}curl 0 8\n" * len(TOOLS))) == len(TOOLS)
+    with pytest.raises(GateError, match=f"{len(TOOLS) + 1} answers of {len(TOOLS)} tools: something inside"):
+        parse(f"{TOOL_MARK}curl 0 8\n" * (len(TOOLS) + 1))
+    assert not proves(Answer("curl", 0, "", "[" * 100_000), LAUNCH)
 
 
 @pytest.mark.parametrize(
@@ -142,6 +152,16 @@ def test_names_every_failing_tool_and_a_remedy() -> None:
         _judge([])
 
 
+def test_says_why_no_tool_reached_the_gate() -> None:
+    rows = [_row(Answer(tool, 7, "", "Connection refused"), LAUNCH, chosen=False) for tool in ("curl", "wget")]
+    assert [row["ok"] for row in rows] == [None, None]
+    with pytest.raises(GateError) as caught:
+        _judge(rows)
+    assert caught.value.problem == "no tool reached the gate: curl, wget (curl: exit code 7: Connection refused)"
+    assert caught.value.hint == "Does the interceptor run?"
+    _judge([*rows, _row(Answer("curl", 0, "", GATE), LAUNCH)])
+
+
 # --- the self-test ---
 
 
@@ -174,6 +194,18 @@ def test_reads_no_answer_from_noise(text: str) -> None:
     assert _answers(text.replace("\n", " ") + '\n{"probe": 3, "got": "allow", "ms": 5}') == {
         3: {"got": "allow", "ms": 5}
     }
+
+
+@pytest.mark.parametrize("value", ["[" * 100_000, '{"probe": 1, "got": "allow", "ms": Infinity}', '{"probe": 1}'])
+def test_reads_no_answer_from_a_line_that_is_meant_to_break_the_reader(value: str) -> None:
+    assert _answers(value) == {}
+
+
+@given(text=st.text(max_size=500))
+def test_keeps_of_an_answer_what_a_journal_can_bear(text: str) -> None:
+    (answer,) = _answers(json.dumps({"probe": 1, "got": f"\ud800{text}", "ms": 1})).values()
+    assert answer["got"].isprintable()
+    assert len(answer["got"]) <= 200
 
 
 class ScriptedBottle:

@@ -14,6 +14,7 @@ from bottle_fsm.errors import ValidationError
 from bottle_fsm.manifest.spec import BottleSpec
 from bottle_fsm.model import Host, Json, Launch, Observed
 from bottle_fsm.plan.bottle_plan import BottlePlan
+from bottle_fsm.runner.prove import prove
 from bottle_fsm.runner.verbs import Wish, apply, destroy
 from bottle_fsm.steps import Steps
 from bottle_fsm.store import kinds
@@ -118,6 +119,26 @@ def test_proves_from_inside_that_nothing_gets_out(bench: Bench) -> None:
     rows = {row["probe"]: row["ok"] for row in step.evidence["selftest"]}
     assert rows["a neighbour"] is True
     assert all(ok is not False for ok in rows.values())
+
+
+def test_says_that_nothing_is_tested_where_no_egress_is_controlled(minimal: Bench) -> None:
+    minimal.write(BARE)
+    apply(minimal.runtime, Wish(minimal.spec(), "minimal"))
+    assert prove(minimal.runtime, BOTTLE).action == "untested"
+    found = minimal.last(kinds.OBSERVED)
+    reasons = {"trust_gate": "this backend does not intercept TLS", "selftest": "this backend controls no egress"}
+    assert (found.evidence, found.error) == ({"untested": reasons}, "")
+    assert found.cause == f"self-test: nothing is tested: {'; '.join(reasons.values())}"
+
+
+def test_tests_again_what_little_there_is_to_test(bench: Bench) -> None:
+    bench.runtime = dataclasses.replace(bench.runtime, make_backend=lambda name, host, endpoint: WalledBackend(host))
+    bench.write(BARE)
+    apply(bench.runtime, Wish(bench.spec(), "minimal"))
+    assert prove(bench.runtime, BOTTLE).action == "proved"
+    evidence = bench.last(kinds.OBSERVED).evidence
+    assert evidence["untested"] == {"trust_gate": "this backend does not intercept TLS"}
+    assert {row["probe"]: row["ok"] for row in evidence["selftest"]}["a neighbour"] is True
 
 
 def test_has_no_logs_and_no_unsaved_work_unless_it_says_so(minimal: Bench) -> None:

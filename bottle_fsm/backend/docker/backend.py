@@ -34,6 +34,7 @@ from bottle_fsm.manifest.spec import BottleSpec
 from bottle_fsm.model import Host, Json, Launch, Observed, Resource
 from bottle_fsm.places import GUARD_PORT, SCAN_PORT
 from bottle_fsm.plan.bottle_plan import BottlePlan
+from bottle_fsm.provision.trustgate import run_gate
 from bottle_fsm.steps import Steps
 
 IMAGE_DIR: Final = "images"
@@ -126,6 +127,10 @@ class DockerBackend(BottleBackend):
         pem = self._mitm.record_ca(work, self._mitm.found(work).id)
         known = f"{bottle.container_id} {bottle.running_since()}"
         establish(bottle, pem, steps, agent=known, launch=launch.launch)
+
+    def prove_trust(self, plan: BottlePlan, launch: Launch, steps: Steps) -> None:  # noqa: ARG002 - the hook's signature
+        """Let every tool inside prove its trust, as the gate does before the hand-over."""
+        run_gate(self._bottle(launch), steps=steps, expect_launch=launch.launch)
 
     def selftest_probes(self, plan: BottlePlan, launch: Launch) -> Mapping[str, str]:  # noqa: ARG002 - the hook's signature
         """Return the bottle's own neighbours, none of which the agent may reach directly."""

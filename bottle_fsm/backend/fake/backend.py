@@ -139,7 +139,15 @@ class FakeBackend(BottleBackend):
             with steps.act("ca", cause="the agent does not trust the bottle's CA", role=naming.ROLE_AGENT):
                 self.bottle(launch).copy_in(ca.encode(), CA_CERT_PATH, owner="root")
         steps.evidence("ca_sha256", ca)
-        steps.evidence("trust_matrix", [{"tool": "simulated", "version": "", "ok": True, "detail": "", "remedy": ""}])
+        steps.evidence("trust_matrix", [_trust_row(ok=True)])
+
+    def prove_trust(self, plan: BottlePlan, launch: Launch, steps: Steps) -> None:  # noqa: ARG002 - the hook's signature
+        """Let the simulated tool look at the certificate."""
+        self._one(launch, naming.ROLE_AGENT)
+        ok = self._trusted(launch) == self._ca(launch)
+        steps.evidence("trust_matrix", [_trust_row(ok=ok)])
+        if not ok:
+            raise GateError("not trusted: simulated", place=launch.bottle)
 
     def selftest(self, plan: BottlePlan, launch: Launch, steps: Steps) -> None:  # noqa: ARG002 - the hook's signature
         """Look at the simulated agent's networks: only the inside one may be there."""
@@ -234,3 +242,8 @@ class FakeBackend(BottleBackend):
         with steps.act(f"deliver secrets to {role}", cause="they live on tmpfs only", role=role) as step:
             self.bottle(launch).copy_in("".join(f"{n}\n" for n in names).encode(), AGENT_ENV_FILE, mode=0o600)
             step.evidence("names", names)
+
+
+def _trust_row(*, ok: bool) -> Json:
+    detail = "" if ok else "the agent has another certificate"
+    return {"tool": "simulated", "version": "", "ok": ok, "detail": detail, "remedy": ""}

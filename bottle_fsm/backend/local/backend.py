@@ -31,6 +31,7 @@ from bottle_fsm.manifest.spec import BottleSpec
 from bottle_fsm.model import Host, Launch, Observed, Resource
 from bottle_fsm.places import AGENT_ENV_FILE
 from bottle_fsm.plan.bottle_plan import BottlePlan
+from bottle_fsm.provision.trustgate import run_gate
 from bottle_fsm.provision.unsaved import STOPPED, workspace_changes
 from bottle_fsm.steps import Steps
 
@@ -117,6 +118,10 @@ class LocalBackend(BottleBackend):
         record_ca(pem, steps)
         known = f"{agent.id} {agent.init['start']}"
         establish(handle(agent), pem, steps, agent=known, launch=launch.launch, chosen=False)
+
+    def prove_trust(self, plan: BottlePlan, launch: Launch, steps: Steps) -> None:  # noqa: ARG002 - the hook's signature
+        """Let every tool inside prove its trust, as the gate does before the hand-over."""
+        run_gate(self.bottle(launch), steps=steps, expect_launch=launch.launch, chosen=False)
 
     def selftest_probes(self, plan: BottlePlan, launch: Launch) -> Mapping[str, str]:  # noqa: ARG002 - the hook's signature
         """Return this machine's own address, which the agent must not reach; nothing where it has none."""
