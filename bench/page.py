@@ -136,12 +136,42 @@ _LOCAL_NOT_MET: Final = """
 this machine (`trust_gate`; Java and pip are half of it), nor what is provisioned: each is a part of every launch.
 """
 
+
+def _egress(found: dict[str, Any]) -> str:
+    rows = "\n".join(
+        f"| {size} | {hop} | {r['p50 ms']} ms | {r['p99 ms']} ms | {r['MB/s']} MB/s |"
+        for size, ways in found["sizes"].items()
+        for hop, r in ways.items()
+        if hop != "ratio"
+    )
+    ratios = ", ".join(f"{size} {ways['ratio']}" for size, ways in found["sizes"].items())
+    met = "" if found["ratio"] <= found["limit"] else _EGRESS_NOT_MET
+    return f"""\
+## What the way out costs
+
+One request after the other on a connection that stays open, in turn without a hop, through mitmproxy with nothing added,
+and through interceptor and built-in guard as a bottle has them; all on loopback, the answer's body of the size given.
+Ratio of two hops to mitmproxy alone, median: {ratios}; limit for 1 KB: {found["limit"]}. `bench/egress.py`
+{met}
+| body | way | p50 | p99 | throughput |
+|---|---|---|---|---|
+{rows}
+"""
+
+
+_EGRESS_NOT_MET: Final = """
+**Not met.** Before a request is sent, the guard is asked about its URL and about its headers, each a question and an
+answer between two processes of Python, with the search for secrets between them; that is nearly all of the difference.
+The body of an answer costs one more copy.
+"""
+
 _SECTIONS: Final = {
     "durable-step": _durable_step,
     "launch-overhead": _launch_overhead,
     "resume-time": _resume_time,
     "many-bottles": _many_bottles,
     "local-launch": _local_launch,
+    "egress": _egress,
 }
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 export PATH="$PWD/.venv/bin:$PATH"
 eval "$(python3 scripts/engine.py env)"
 over=0
-for name in durable_step launch_overhead resume_time many_bottles local_launch; do
+for name in durable_step launch_overhead resume_time many_bottles local_launch egress; do
   python "bench/$name.py" || over=1
 done
 python bench/page.py

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from egress_proc.egress_sidecars import PYTHON, VENV, Authority, Stack, World, make_world
-
-REQUIREMENTS = ("mitmproxy>=11,<13", "detect-secrets>=1.5", "coverage>=7.10")
+from egress_proc.egress_sidecars import Authority, Stack, World, ensure_venv, make_world
 
 
 @pytest.fixture(scope="session")
 def sidecar_venv() -> Path:
     """Return the environment that the sidecars run in; made once, like the image, with mitmproxy's own pins."""
-    VENV.parent.mkdir(exist_ok=True)
-    ready = VENV / "ready"
-    with VENV.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not ready.exists():
-            subprocess.run([PYTHON, "-m", "venv", "--clear", str(VENV)], check=True)
-            subprocess.run([VENV / "bin" / "pip", "install", "-q", *REQUIREMENTS], check=True)
-            ready.touch()
-    return Path(VENV)
+    return ensure_venv()
 
 
 @pytest.fixture(scope="session")

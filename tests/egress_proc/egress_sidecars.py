@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import random
@@ -27,10 +28,24 @@ ROOT = Path(__file__).resolve().parents[2]
 PYTHON = str(os.environ.get("BOTTLE_SIDECAR_PYTHON") or getattr(sys, "_base_executable", sys.executable))
 """Which Python the sidecars run on; the image has a newer one than the launcher may have."""
 VENV = ROOT / ".build" / ("sidecar-venv" + ("-" + Path(PYTHON).name if "BOTTLE_SIDECAR_PYTHON" in os.environ else ""))
+REQUIREMENTS = ("mitmproxy>=11,<13", "detect-secrets>=1.5", "coverage>=7.10")
 SCAN_TOKEN = Secret("scan-token-of-this-test-launch")
 PROXY_TOKEN = Secret("proxy-token-of-this-test-launch")
 START_TIMEOUT = 30.0
 FAKE_GITHUB_TOKEN = "ghp_" + "A1b2C3d4E5f6" * 3
+
+
+def ensure_venv() -> Path:
+    """Return the sidecars' environment, made once for all workers; with mitmproxy's own pins, like the image."""
+    VENV.parent.mkdir(exist_ok=True)
+    ready = VENV / "ready"
+    with VENV.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not ready.exists():
+            subprocess.run([PYTHON, "-m", "venv", "--clear", str(VENV)], check=True)
+            subprocess.run([VENV / "bin" / "pip", "install", "-q", *REQUIREMENTS], check=True)
+            ready.touch()
+    return VENV
 
 
 def loopback() -> str:
