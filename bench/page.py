@@ -149,9 +149,9 @@ def _egress(found: dict[str, Any]) -> str:
     return f"""\
 ## What the way out costs
 
-One request after the other on a connection that stays open, in turn without a hop, through mitmproxy with nothing added,
-and through interceptor and built-in guard as a bottle has them; all on loopback, the answer's body of the size given.
-Ratio of two hops to mitmproxy alone, median: {ratios}; limit for 1 KB: {found["limit"]}. `bench/egress.py`
+One request after the other on a connection that stays open, in turn without a hop, through mitmproxy with nothing
+added, and through interceptor and built-in guard as a bottle has them; all on loopback, the answer's body of the size
+given. Ratio of two hops to mitmproxy alone, median: {ratios}; limit for 1 KB: {found["limit"]}. `bench/egress.py`
 {met}
 | body | way | p50 | p99 | throughput |
 |---|---|---|---|---|
