@@ -47,7 +47,7 @@ crash: $(VENV)/.ready ## the whole crash proof (about 30 minutes): kill everywhe
 .PHONY: soak
 soak: $(VENV)/.ready ## twenty bottles at once on the local backend, killed at random (about 5 minutes); writes docs/soak-results/
 	@mkdir -p docs/soak-results
-	@$(VENV)/bin/python tests/crash/soak_local.py --seed $(SEED) | tee docs/soak-results/local.jsonl
+	@set -o pipefail; $(VENV)/bin/python tests/crash/soak_local.py --seed $(SEED) | tee docs/soak-results/local.jsonl
 
 .PHONY: bench
 bench: $(VENV)/.ready engine ## all benchmarks (about 12 minutes); writes docs/benchmarks.md

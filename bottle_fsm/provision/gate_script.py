@@ -1,7 +1,8 @@
 """The shell script of the trust gate: each tool that is present asks the gate, all at once, one exec in all.
 
-Every tool runs in a process of its own with a time limit, so that one that hangs hides no other. Text only; what the
-output means is decided in `trustgate`.
+Where the bottle may have few processes, one tool asks after the other: some of them start dozens of threads. Each runs
+in a process of its own with a time limit, so that one that hangs hides no other. Text only; what the output means is
+decided in `trustgate`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from bottle_fsm.provision.java_gate import JAVA_GATE
 
 TOOL_MARK: Final = "@@bottle-gate "
 _SECONDS: Final = 20
+_MANY: Final = 128
+"""Processes and threads that all tools together may need at once, with room for what else runs."""
 _URL: Final = f"https://{GATE_HOST}/"
 
 _URLLIB: Final = f'import urllib.request as r; print(r.urlopen("{_URL}", timeout=15).read().decode())'
@@ -143,7 +146,7 @@ def gate_script() -> str:
 
 
 def _job(name: str, present: str, version: str, command: str) -> str:
-    return f"{{ if {present}; then ask {name} {_quoted(version)} {_quoted(command)}; fi; }} &\n"
+    return f'{{ if {present}; then ask {name} {_quoted(version)} {_quoted(command)}; fi; }} &\n[ -z "$few" ] || wait\n'
 
 
 def _quoted(text: str) -> str:
@@ -156,6 +159,11 @@ top=$(mktemp -d) || exit 1
 trap 'rm -rf "$top"' EXIT
 mkdir "$top/tmp"
 export TMPDIR="$top/tmp" java_gate={JAVA_GATE}
+few=''
+for limit in $( (ulimit -u || ulimit -p) 2>/dev/null) \\
+  $(cat /sys/fs/cgroup/pids.max /sys/fs/cgroup/pids/pids.max 2>/dev/null); do
+  case $limit in *[!0-9]*) ;; *) [ "$limit" -ge {_MANY} ] || few=yes ;; esac
+done
 has() {{ command -v "$1" >/dev/null 2>&1; }}
 ask() {{ # name, command for the version, command that asks: leaves three files in the tool's own directory
   mkdir "$top/$1" && cd "$top/$1" || return
