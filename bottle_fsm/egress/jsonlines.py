@@ -62,7 +62,7 @@ class JsonLines:
 
     def _line(self, event: str, fields: dict[str, Any]) -> bytes:
         told = {**DECISION, **fields} if event in DECIDED else fields
-        value = {"time": _now(), "event": event, **self._fixed, **{name: _cut(item) for name, item in told.items()}}
+        value = {"time": _now(), "event": event, **self._fixed, **{name: cut(item) for name, item in told.items()}}
         return json.dumps(value, ensure_ascii=True).encode("ascii") + b"\n"
 
     def _lost(self, count: int) -> bytes:
@@ -77,14 +77,14 @@ def _write_now(stream: TextIO, line: bytes) -> None:
         return
 
 
-def _cut(value: Any) -> Any:
+def cut(value: Any) -> Any:
     """Cut a text so that its line stays far below the size at which an engine cuts lines in pieces."""
     if isinstance(value, list | tuple):
-        return [_cut(item) for item in value[:MAX_ITEMS]]
+        return [cut(item) for item in value[:MAX_ITEMS]]
     if not isinstance(value, str):
         return value
-    cut = value[:MAX_TEXT]
-    return cut if len(json.dumps(cut)) <= _MAX_ESCAPED else cut[:_SURELY]
+    text = value[:MAX_TEXT]
+    return text if len(json.dumps(text)) <= _MAX_ESCAPED else text[:_SURELY]
 
 
 def _now() -> str:

@@ -23,7 +23,7 @@ def _shell(tmp_path: Path) -> Shell:
 def _wrote(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     asked: list[tuple[str, int]] = []
 
-    def logs(_self: FakeBackend, _launch: Launch, role: str, tail: int) -> bytes:
+    def logs(_self: FakeBackend, _launch: Launch, role: str, tail: int, *, since: float = 0.0) -> bytes:
         asked.append((role, tail))
         return LOG
 
