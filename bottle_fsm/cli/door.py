@@ -28,6 +28,7 @@ VERBS: Final = {
     "attach": "Run a bottle's agent on this terminal.",
     "cp": "Copy files into a bottle, or out of one.",
     "logs": "Show what a bottle's containers wrote.",
+    "policy": "Suggest rules for what a bottle was denied.",
     "gc": "Find objects that belong to no live bottle, and remove them.",
     "doctor": "Look at this machine: what bottles need, what is missing, what to do.",
     "audit": "Read, verify and export the journal.",

@@ -6,6 +6,7 @@ Not its duty: collecting, and showing.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from collections import deque
 from collections.abc import Iterator
@@ -19,12 +20,14 @@ from bottle_fsm.traffic.paths import Paths
 class Reader:
     """The lines of one launch's record from where it stands to its end, again and again; a context manager.
 
-    A file that is full becomes the older one under the reader's hands: it is read to its end, then the newest.
+    A file that is full becomes the older one under the reader's hands: it is read to its end, then the newest. One that
+    was filled meanwhile is the older one by then, and read, too; only of three since the last look one is missed.
     """
 
     def __init__(self, paths: Paths) -> None:
         self._paths = paths
         self._file: IO[bytes] | None = None
+        self._seen: tuple[int, int] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -37,38 +40,44 @@ class Reader:
 
     def begin(self, tail: int | None = None) -> list[bytes]:
         """Return what is there: the last so many lines, or all; `more` goes on after them."""
-        newest = _open(self._paths.newest)
-        older = _open(self._paths.older)
-        self._file = newest
-        found: deque[bytes] = deque(maxlen=tail)
-        if older is not None:
-            with older:
-                if newest is None or not os.path.sameopenfile(older.fileno(), newest.fileno()):
-                    found.extend(_whole_lines(older))
-        found.extend(self.more())
-        return list(found)
+        return list(deque(itertools.chain(self._next(), self.more()), maxlen=tail))
 
     def more(self) -> Iterator[bytes]:
         """Yield the lines that came since."""
-        while True:
-            if self._file is not None:
-                yield from _whole_lines(self._file)
-            if self._is_newest():
-                return
-            # It was full; what was appended before that may have come after it was read.
-            if self._file is not None:
-                yield from _whole_lines(self._file)
-                self._file.close()
-            self._file = _open(self._paths.newest)
-            if self._file is None:
-                return
+        if self._file is not None:
+            yield from _whole_lines(self._file)
+        while not self._is_newest():
+            yield from self._next()
+
+    def _next(self) -> Iterator[bytes]:
+        """Yield the rest of the file that was the newest, and everything after it."""
+        newest = _open(self._paths.newest)
+        if self._file is not None:  # what was appended before it was full may have come after it was read
+            yield from _whole_lines(self._file)
+        older = _open(self._paths.older)
+        if older is not None:
+            with older:
+                if _identity(older) not in {self._seen, _identity(newest) if newest else None}:
+                    yield from _whole_lines(older)
+                    self._seen = _identity(older)
+        if self._file is not None:
+            self._file.close()
+        self._file = newest
+        if newest is not None:
+            self._seen = _identity(newest)
+            yield from _whole_lines(newest)
 
     def _is_newest(self) -> bool:
         try:
             there = os.stat(self._paths.newest)  # noqa: PTH116 - beside `fstat`
         except FileNotFoundError:
             return True
-        return self._file is not None and os.path.samestat(os.fstat(self._file.fileno()), there)
+        return self._file is not None and _identity(self._file) == (there.st_dev, there.st_ino)
+
+
+def _identity(file: IO[bytes]) -> tuple[int, int]:
+    found = os.fstat(file.fileno())
+    return found.st_dev, found.st_ino
 
 
 def _open(path: Path) -> IO[bytes] | None:

@@ -22,7 +22,7 @@ from bottle_fsm.errors import BackendError
 from bottle_fsm.traffic import record
 from bottle_fsm.traffic.cursor import counts_of, load
 from bottle_fsm.traffic.record import opened
-from traffic.traffic_bench import LAUNCH, Logs, collect_now, decision, paths, recorded, startup
+from traffic.traffic_bench import LAUNCH, MEMORY, Logs, collect_now, decision, paths, recorded, startup
 
 ROLES = ("interceptor", "guard")
 HERE = Path(__file__).parent
@@ -212,7 +212,7 @@ MOVES = st.one_of(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(moves=st.lists(MOVES, max_size=40), limit=st.sampled_from([600, 2000, 1 << 24]), size=st.integers(1, 7))
 def test_keeps_every_line_once_and_in_order_in_any_interleaving(
     moves: list[tuple[str, str, int]], limit: int, size: int
@@ -220,7 +220,7 @@ def test_keeps_every_line_once_and_in_order_in_any_interleaving(
     patch = pytest.MonkeyPatch()
     patch.setattr(record, "LIMIT", limit)
     patch.setattr(record, "SLICE", size)
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as top:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as top:
         try:
             _play(Path(top), moves, forgets=limit == 1 << 24)
         finally:

@@ -23,6 +23,8 @@ from bottle_fsm.traffic.reading import Reader
 
 LAUNCH = Launch("root", "demo/one", "0123456789ab", "one-12345678", 1)
 BEGIN = datetime(2026, 5, 1, tzinfo=UTC)
+MEMORY = Path("/dev/shm") if Path("/dev/shm").is_dir() else None
+"""A collector that is killed loses nothing that it wrote, on disk or not: memory is faster."""
 
 
 def decision(number: int, *, at: float | None = None, event: str = "decision", **more: Any) -> bytes:
