@@ -38,7 +38,7 @@ class Sidecars:
 
     Attributes:
         state_dir: the state root. launch: whose sidecars. read: reads a log. roles: of which sidecars.
-        whole: read each log from its beginning, as is right the last time before it goes.
+        whole: read each log from its beginning, the last time before it goes.
     """
 
     state_dir: Path
@@ -76,7 +76,11 @@ def _collect(of: Sidecars, seconds: float) -> int:
     with opened(paths, seconds=seconds / 2) as record:
         found = {role: _new(of, role, record.window(role)) for role in _all_of(of.roles, record.untold())}
         entries = {role: new for role, new in found.items() if new is not None}
-        return record.add(entries) if entries else 0
+        if not entries:
+            return 0
+        lines = record.add(entries)
+        record.close({role: of.whole and role in of.roles for role in entries})
+        return lines
 
 
 def _all_of(roles: Sequence[str], untold: Iterable[str]) -> list[str]:

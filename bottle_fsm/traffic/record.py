@@ -21,7 +21,7 @@ from typing import Final
 from bottle_fsm.errors import BackendError
 from bottle_fsm.traffic.cursor import save
 from bottle_fsm.traffic.paths import Paths
-from bottle_fsm.traffic.recovery import known_in, recovered, rotated, source_of, with_lines
+from bottle_fsm.traffic.recovery import known_in, recovered, rotated, source_of, with_gap, with_lines
 from bottle_fsm.traffic.resume import Entry, Window, time_of
 
 LIMIT: Final = 16 * 1024 * 1024
@@ -49,15 +49,32 @@ class LaunchRecord:
         """Return the roles of whose lines a killed collector appended some without telling."""
         return frozenset(map(source_of, self._untold))
 
+    def close(self, sources: Mapping[str, bool]) -> None:
+        """Note of each role that was read whether its log was collected to be taken away.
+
+        Raises:
+            OSError: as `add`.
+        """
+        told = {s: replace(self.window(s), closed=closed).to_json() for s, closed in sources.items()}
+        windows = {**self._cursor.windows, **told}
+        if windows != self._cursor.windows:
+            self._cursor = replace(self._cursor, windows=windows)
+            self._save()
+
     def add(self, entries: Mapping[str, Sequence[Entry]]) -> int:
         """Append what is new of each role, by time; return how many lines.
 
         Raises:
             OSError: the disk is full, or the record cannot be written. What was appended is recognised the next time.
         """
-        known = {s: known_in(found, [u for u in self._untold if source_of(u) == s]) for s, found in entries.items()}
-        told = [replace(entry, line=None) for s, found in entries.items() for entry in found[: known[s]]]
-        merged = list(_by_time({s: found[known[s] :] for s, found in entries.items()}))
+        told: list[Entry] = []
+        fresh: dict[str, Sequence[Entry]] = {}
+        for source, found in entries.items():
+            had = [line for line in self._untold if source_of(line) == source]
+            known = known_in(found, had)
+            told += [replace(entry, line=None) for entry in found[:known]]
+            fresh[source] = with_gap(found, had) if had and found and not known else found[known:]
+        merged = list(_by_time(fresh))
         if self._untold or not merged:
             self._commit(told, self._untold)
             self._untold = []

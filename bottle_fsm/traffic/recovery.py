@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bottle_fsm.traffic.cursor import Counts, Cursor, load
-from bottle_fsm.traffic.lines import counted
+from bottle_fsm.traffic.lines import Origin, counted, gap, read
 from bottle_fsm.traffic.paths import Paths
 from bottle_fsm.traffic.resume import Entry
 
@@ -48,6 +48,16 @@ def known_in(entries: Sequence[Entry], had: Sequence[bytes]) -> int:
         return kept[len(had) - 1] + 1
     # The log lost its beginning since, or the cursor was lost and the log is older than the file.
     return next((index + 1 for index in reversed(kept) if entries[index].line == had[-1]), 0)
+
+
+def with_gap(entries: Sequence[Entry], had: Sequence[bytes]) -> list[Entry]:
+    """Return the entries of a log that knows nothing of the lines that a killed collector took, behind a gap."""
+    last = read(had[-1])
+    if not last or not entries[0].digest:  # damaged, or told already
+        return list(entries)
+    origin = Origin(entries[0].source, str(last.get("bottle", "")), str(last.get("launch", "")))
+    line = gap(origin, after=str(last.get("time", "")), before="")
+    return [Entry(origin.source, "", None, line), *entries]
 
 
 def with_lines(counts: Counts, lines: Iterable[bytes]) -> Counts:

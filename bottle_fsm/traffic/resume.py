@@ -33,11 +33,17 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The end of what was collected of a role: digests of its last lines, the last moment, the last time kept."""
+    """The end of what was collected of a role.
+
+    Attributes:
+        digests: of its last lines. moment: of the last of them that tells one. time: of the last line that was kept.
+        closed: it was collected to be taken away: another log that begins afterwards leaves nothing out.
+    """
 
     digests: tuple[str, ...] = ()
     moment: float | None = None
     time: str = ""
+    closed: bool = False
 
     @property
     def since(self) -> float:
@@ -52,7 +58,7 @@ class Window:
 
     def to_json(self) -> Json:
         """Return the window as a JSON object."""
-        return {"digests": list(self.digests), "moment": self.moment, "time": self.time}
+        return {"digests": list(self.digests), "moment": self.moment, "time": self.time, "closed": self.closed}
 
     @classmethod
     def from_json(cls, value: Json) -> Window:
@@ -61,8 +67,8 @@ class Window:
         Raises:
             KeyError, TypeError, ValueError: it is none.
         """
-        moment = value["moment"]
-        return cls(tuple(map(str, value["digests"])), None if moment is None else float(moment), str(value["time"]))
+        moment = None if value["moment"] is None else float(value["moment"])
+        return cls(tuple(map(str, value["digests"])), moment, str(value["time"]), value["closed"] is True)
 
 
 def complete_lines(log: bytes) -> list[bytes]:
@@ -99,7 +105,7 @@ def new_entries(window: Window, raw: Sequence[bytes], origin: Origin) -> list[En
     first = next((found for found in parsed if found.event), None)
     if first is None:
         return []
-    if first.first:  # every sidecar's first event is that it starts
+    if first.first and (window.closed or not window.digests):  # every sidecar's first event is that it starts
         return entries
     before = next((time_of(found.line) for found in parsed if found.line), "")
     return [Entry(origin.source, "", None, gap(origin, after=window.time, before=before)), *entries]

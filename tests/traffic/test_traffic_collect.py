@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def test_reads_a_log_whole_when_the_last_line_is_not_in_its_end(tmp_path: Path) 
     logs.asked.clear()
     collect_now(tmp_path, logs)
     assert [since for role, since in logs.asked if role == "interceptor"][1:] == [0.0]
-    assert shown(tmp_path) == [1, 2, 3, 4, 5, 6]
+    assert shown(tmp_path) == [1, 2, 3, 4, "gap", 5, 6]
 
 
 def test_collects_what_a_killed_collector_left_of_a_role_that_was_not_asked_for(tmp_path: Path) -> None:
@@ -157,7 +158,7 @@ def test_finds_the_end_among_lines_that_look_alike() -> None:
 
 
 def test_takes_nothing_of_an_unknown_log_before_it_shows_an_event() -> None:
-    window = window_of([decision(1)])
+    window = replace(window_of([decision(1)]), closed=True)
     warnings = [b"a warning", b'{"event": "log", "line": 3}']
     assert new_entries(window, warnings, ORIGIN) == []
     taken = new_entries(window, [*warnings, startup(), decision(2)], ORIGIN)
