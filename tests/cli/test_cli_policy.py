@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
+from bottle_fsm.cli.decisions import record_of
+from bottle_fsm.errors import UsageError
 from bottle_fsm.manifest.load import load_manifest
+from bottle_fsm.store.record import BottleRecord
 from cli_shell import MANIFEST, Shell
 from traffic.traffic_bench import decision
 
@@ -126,9 +129,9 @@ def test_suggests_from_what_is_kept_although_the_engine_does_not_answer(shell: S
     assert ended.err == "note: the newest decisions cannot be collected: the simulated engine does not answer\n"
 
 
-def test_says_when_a_bottle_was_never_launched(shell: Shell) -> None:
-    shell.run("destroy", "nobody", "--yes")
-    assert shell.run("policy", "suggest", "nobody").code == 1
+def test_says_when_a_bottle_was_never_launched(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="never launched"):
+        record_of(tmp_path, BottleRecord("demo/nobody"))
 
 
 def test_is_not_confused_by_a_damaged_record(shell: Shell) -> None:

@@ -171,7 +171,8 @@ def test_goes_on_when_the_cursor_was_lost(tmp_path: Path) -> None:
     logs = Logs()
     write(logs, "interceptor", 0, 5)
     collect_now(tmp_path, logs)
-    for damage in (b"", b"[]", b"{}", b'{"version": 1, "size": -1}', b"{" * 5000):
+    negative = {"version": 1, "size": -1, "counts": {}, "windows": {}}
+    for damage in (b"", b"[]", b"{}", json.dumps(negative).encode(), b"{" * 5000):
         paths(tmp_path).cursor.write_bytes(damage)
         collect_now(tmp_path, logs)
     paths(tmp_path).cursor.unlink()
@@ -179,6 +180,62 @@ def test_goes_on_when_the_cursor_was_lost(tmp_path: Path) -> None:
     collect_now(tmp_path, logs)
     assert numbers(tmp_path, "interceptor") == list(range(6))
     assert counts_of(tmp_path, LAUNCH.slug, LAUNCH.launch).allow == 6
+
+
+@pytest.fixture(name="small_files")
+def _small_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record, "LIMIT", 500)
+    monkeypatch.setattr(record, "SLICE", 1)
+
+
+def test_fills_two_files_and_counts_what_had_to_go(tmp_path: Path, small_files: None) -> None:
+    logs = Logs()
+    write(logs, "interceptor", 0, 9)
+    collect_now(tmp_path, logs)
+    cursor = load(paths(tmp_path).cursor)
+    assert (cursor.gone, cursor.older, cursor.lines) == (6, 2, 1)
+    assert numbers(tmp_path, "interceptor") == [6, 7, 8]
+    assert cursor.counts.allow == 9
+
+
+def test_goes_on_when_it_was_killed_between_moving_a_full_file_and_telling(tmp_path: Path, small_files: None) -> None:
+    logs = Logs()
+    write(logs, "interceptor", 0, 6)
+    collect_now(tmp_path, logs)
+    at = paths(tmp_path)
+    assert load(at.cursor).lines == 2
+    at.newest.rename(at.older)
+    write(logs, "interceptor", 6, 1)
+    collect_now(tmp_path, logs)
+    cursor = load(at.cursor)
+    assert (cursor.gone, cursor.older, cursor.lines) == (4, 2, 1)
+    assert numbers(tmp_path, "interceptor") == [4, 5, 6]
+
+
+def test_counts_both_files_anew_when_the_cursor_was_lost(tmp_path: Path, small_files: None) -> None:
+    logs = Logs()
+    write(logs, "interceptor", 0, 3)
+    collect_now(tmp_path, logs)
+    paths(tmp_path).cursor.write_bytes(json.dumps({"version": 2}).encode())
+    collect_now(tmp_path, logs)
+    cursor = load(paths(tmp_path).cursor)
+    assert (cursor.gone, cursor.older, cursor.lines, cursor.counts.allow) == (0, 2, 1, 3)
+    assert numbers(tmp_path, "interceptor") == [0, 1, 2]
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_says_so_when_the_log_does_not_know_what_a_killed_collector_took(tmp_path: Path, damaged: bool) -> None:
+    logs = Logs()
+    write(logs, "interceptor", 0, 2)
+    collect_now(tmp_path, logs)
+    paths(tmp_path).cursor.unlink()
+    if damaged:
+        with paths(tmp_path).newest.open("ab") as file:
+            file.write(b'{"source": "interceptor", \n')
+    logs.logs["interceptor"] = [startup(50), decision(51)]
+    collect_now(tmp_path, logs)
+    shown = [json.loads(line) for line in paths(tmp_path).newest.read_bytes().splitlines() if line.endswith(b"}")]
+    assert [line.get("bytes", line["event"]) for line in shown] == [0, 1, *([] if damaged else ["gap"]), 51]
 
 
 def test_counts_what_somebody_cut_out_of_the_record(tmp_path: Path) -> None:
