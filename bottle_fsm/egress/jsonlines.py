@@ -81,7 +81,7 @@ def cut(value: Any) -> Any:
     """Cut a text so that its line stays far below the size at which an engine cuts lines in pieces."""
     if isinstance(value, list | tuple):
         return [cut(item) for item in value[:MAX_ITEMS]]
-    if not isinstance(value, str):
+    if not isinstance(value, str) or len(value) <= _SURELY:
         return value
     text = value[:MAX_TEXT]
     return text if len(json.dumps(text)) <= _MAX_ESCAPED else text[:_SURELY]

@@ -113,7 +113,7 @@ class LaunchRecord:
 
     def _commit(self, entries: Sequence[Entry], lines: Sequence[bytes]) -> None:
         """Tell of lines that stand in the newest file, and that everything up to some entries is done."""
-        windows = {entry.source: self.window(entry.source) for entry in entries}
+        windows = {source: self.window(source) for source in {entry.source for entry in entries}}
         for entry in entries:
             time_kept = time_of(entry.line) if entry.line else ""
             windows[entry.source] = windows[entry.source].after(entry, time_kept)
