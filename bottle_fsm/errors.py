@@ -141,6 +141,12 @@ class StepTimeoutError(BackendError):
     code = "timeout"
 
 
+class NoLogError(BackendError):
+    """There is no log to read: no such container, or a backend that keeps none."""
+
+    code = "no_log"
+
+
 class SidecarExitedError(BackendError):
     """A container that we wait for ended; the message carries its exit code and its last lines."""
 

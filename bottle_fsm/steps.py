@@ -15,6 +15,14 @@ from bottle_fsm.model import Resource
 from bottle_fsm.secret import Secret
 
 
+def removal(role: str) -> str:
+    """Return the name of the sub-step that takes an object of a role away.
+
+    Every backend gives it this name: the runner brings out what a sidecar decided before the sidecar goes.
+    """
+    return f"remove {role}"
+
+
 class Step(Protocol):
     """One open sub-step."""
 

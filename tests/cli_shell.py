@@ -121,6 +121,13 @@ class Shell:
         """Let something go wrong from now on."""
         self.world.inject(Fault(op, mishap, role, times))
 
+    def say(self, role: str, *lines: bytes) -> None:
+        """Let a simulated sidecar of the implementer write lines, its first one before them."""
+        found = next(o for o in self.world.objects() if o.labels["bottle-fsm.role"] == role)
+        said = self.world.log(found.labels["bottle-fsm.launch"], role)
+        begin = [] if said else [b'{"time": "2026-05-01T00:00:00Z", "event": "startup"}']
+        self.world.say(found.id, "".join(line.decode() + "\n" for line in (*begin, *lines)))
+
     def kinds(self, bottle: str = "demo/implementer") -> list[str]:
         """The kinds of a bottle's events, in order."""
         root = open_root(self.state)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import ClassVar, Final, final
 
 from bottle_fsm.bottle import Bottle
-from bottle_fsm.errors import BackendError, GateError, ValidationError
+from bottle_fsm.errors import BackendError, GateError, NoLogError, ValidationError
 from bottle_fsm.manifest.hostcheck import validate_host
 from bottle_fsm.manifest.spec import BottleSpec
 from bottle_fsm.model import Host, Json, Launch, Observed, Resource
@@ -186,14 +186,20 @@ class BottleBackend(ABC):
     def bottle(self, launch: Launch) -> Bottle:
         """Return the handle into the running bottle."""
 
-    def logs(self, launch: Launch, role: str, tail: int) -> bytes:
-        """Return the last `tail` lines that the container of `role` wrote.
+    def logs(self, launch: Launch, role: str, tail: int | None, *, since: float = 0.0) -> bytes:
+        """Return what the container of `role` wrote, from somewhere to its end.
+
+        Args:
+            launch: whose container.
+            role: which of them.
+            tail: the last so many lines; None for all that is there.
+            since: what was written before this time (seconds since 1970) is not needed; a hint, more may come.
 
         Raises:
-            BackendError: this backend keeps no logs.
+            NoLogError: there is no such container, or this backend keeps no logs.
         """
-        del tail
-        raise BackendError(
+        del tail, since
+        raise NoLogError(
             f"the backend {self.name} keeps no logs of {role}",
             place=launch.bottle,
             hint=f"`bottle-fsm audit {launch.bottle}` shows what was recorded.",

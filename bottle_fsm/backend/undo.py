@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from bottle_fsm.model import Observed, Resource
-from bottle_fsm.steps import Steps
+from bottle_fsm.steps import Steps, removal
 
 
 def remove_role(role: str, steps: Steps, *, look: Callable[[], Observed], remove: Callable[[Resource], None]) -> None:
@@ -24,4 +24,4 @@ def remove_role(role: str, steps: Steps, *, look: Callable[[], Observed], remove
             for resource in gone:
                 step.made(replace(resource, state="absent"))
     if not found and not gone:
-        steps.skip(f"remove {role}", reason="not found")
+        steps.skip(removal(role), reason="not found")

@@ -29,6 +29,7 @@ VERBS: Final = {
     "cp": "Copy files into a bottle, or out of one.",
     "logs": "Show what a bottle's containers wrote.",
     "selftest": "Let a ready bottle prove again what it trusts and what it reaches.",
+    "policy": "Suggest rules for what a bottle was denied.",
     "gc": "Find objects that belong to no live bottle, and remove them.",
     "doctor": "Look at this machine: what bottles need, what is missing, what to do.",
     "audit": "Read, verify and export the journal.",

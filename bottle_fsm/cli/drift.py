@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from bottle_fsm.cli.decisions import collected
 from bottle_fsm.cli.standing import Standing
 from bottle_fsm.cli.target import READY, Target, target
 from bottle_fsm.errors import BottleError
 from bottle_fsm.plan.diff import unmet
 from bottle_fsm.runner.registry import load_definition
 from bottle_fsm.store.record import TORN_DOWN
+from bottle_fsm.traffic.cursor import counts_of
 
 
 def look(directory: Path, standing: Standing) -> Standing:
@@ -18,10 +20,13 @@ def look(directory: Path, standing: Standing) -> Standing:
     if not standing.record.plan_json:
         return replace(standing, drift=())
     try:
-        found = _causes(target(directory, standing.record))
+        at = target(directory, standing.record)
+        found = _causes(at)
     except BottleError as error:
-        found = (f"cannot be looked at: {error}",)
-    return replace(standing, drift=found)
+        return replace(standing, drift=(f"cannot be looked at: {error}",))
+    problem = "" if standing.record.state == TORN_DOWN else collected(directory, at)
+    counts = counts_of(directory, standing.record.slug, standing.record.launch)
+    return replace(standing, drift=found, egress=counts, uncollected=problem)
 
 
 def _causes(at: Target) -> tuple[str, ...]:

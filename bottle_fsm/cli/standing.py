@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -14,9 +14,10 @@ from bottle_fsm.safetext import safe, safe_block
 from bottle_fsm.store.findings import CA
 from bottle_fsm.store.lock import boot_id, is_held
 from bottle_fsm.store.record import FAILED, INTERRUPTED, LAUNCHING, TORN_DOWN, BottleRecord
+from bottle_fsm.traffic.cursor import Counts, counts_of
 
 UNSEEN: Final = "not observed since reboot"
-_HEAD: Final = ("BOTTLE", "OUTCOME", "STATE", "BACKEND", "LAUNCH", "OBSERVED AT")
+_HEAD: Final = ("BOTTLE", "OUTCOME", "STATE", "BACKEND", "LAUNCH", "ALLOWED", "DENIED", "OBSERVED AT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,8 @@ class Standing:
     Attributes:
         record: what the journal says. outcome: what that means now. held: a process works on it at this moment.
         rebooted: the machine was started again since the last event. drift: what a look found; None without one.
+        egress: how many requests were allowed and denied, as collected.
+        uncollected: why a look could not collect what was decided since; empty if it could, or without a look.
     """
 
     record: BottleRecord
@@ -33,6 +36,8 @@ class Standing:
     held: bool
     rebooted: bool
     drift: tuple[str, ...] | None = None
+    egress: Counts = field(default_factory=Counts)
+    uncollected: str = ""
 
     def to_json(self) -> Json:
         """Return the standing as `status --json` prints it."""
@@ -50,6 +55,7 @@ class Standing:
             "since": record.since,
             "observed_at": record.observed_at,
             "observed_since_boot": not self.rebooted,
+            "egress": self.egress.to_json(),
             "manifest_path": record.manifest_path,
             "spec": record.spec,
             "epoch": record.epoch,
@@ -69,7 +75,8 @@ def standing_of(directory: Path, record: BottleRecord) -> Standing:
         outcome = INTERRUPTED
     elif outcome in {FAILED, INTERRUPTED} and held:
         outcome = LAUNCHING
-    return Standing(record, outcome, held, rebooted=record.state != TORN_DOWN and record.boot != boot_id())
+    rebooted = record.state != TORN_DOWN and record.boot != boot_id()
+    return Standing(record, outcome, held, rebooted, egress=counts_of(directory, record.slug, record.launch))
 
 
 def ca_of(record: BottleRecord) -> str:
@@ -98,6 +105,7 @@ def details(standing: Standing) -> str:
         "backend": record.backend,
         "manifest": record.manifest_path,
         "observed at": _observed(standing),
+        "requests": _requests(standing.egress),
         "CA SHA-256": colons(ca_of(record)),
     }
     lines = [safe(record.bottle), *(f"  {k + ':':<13}{safe(v)}" for k, v in fields.items() if v)]
@@ -108,8 +116,16 @@ def details(standing: Standing) -> str:
 
 def _row(standing: Standing) -> tuple[str, ...]:
     record = standing.record
-    values = (record.bottle, standing.outcome, record.state, record.backend, record.launch, _observed(standing))
+    counts = standing.egress
+    asked = (str(counts.allow), str(counts.deny)) if counts.as_of else ("-", "-")
+    values = (record.bottle, standing.outcome, record.state, record.backend, record.launch, *asked, _observed(standing))
     return tuple(safe(value) for value in values)
+
+
+def _requests(counts: Counts) -> str:
+    if not counts.as_of:
+        return ""
+    return f"{counts.allow} allowed, {counts.deny} denied, {counts.error} undecided or not sent, as of {counts.as_of}"
 
 
 def _observed(standing: Standing) -> str:
@@ -123,6 +139,8 @@ def _attention(standing: Standing) -> list[str]:
         lines.append("a process works on it now")
     if standing.record.cause and standing.record.state != TORN_DOWN:
         lines.append(safe_block(standing.record.cause))
+    if standing.uncollected:
+        lines.append(f"the newest decisions cannot be collected: {safe(standing.uncollected)}")
     if standing.drift is not None:
         lines += [f"drift: {safe(cause)}" for cause in standing.drift] or ["no drift: everything is as recorded"]
     return lines

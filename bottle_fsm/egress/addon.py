@@ -57,6 +57,7 @@ class EgressAddon(ClosedDoors):
     def http_connect(self, flow: http.HTTPFlow) -> None:
         """Decide about a CONNECT."""
         flow.response = refusals.undecided(flow.request)
+        flow.metadata[refusals.STARTED] = time.monotonic()
         client, request = flow.client_conn, flow.request
         self._clear.forget(client.id)
         decision = self._ready() or verdict.connect_verdict(

@@ -83,11 +83,12 @@ async def serve(settings: GuardSettings, log: JsonLines) -> None:
     proxy = ConnectProxy(settings.policy, settings.tokens, log)
     scan = ScanApi(settings.policy, settings.tokens, log, limits=settings.limits)
     servers = [await _listen(proxy.serve, settings.proxy), await _listen(scan.serve, settings.scan)]
-    log.write("startup", policy=settings.policy.digest(), launch=settings.policy.launch)
+    log.write("startup", policy=settings.policy.digest())
     await stop.wait()
     for server in servers:
         server.close()
     log.write("shutdown")
+    log.close()
 
 
 async def _listen(serve: Serve, where: Address | SocketPath) -> asyncio.Server:
@@ -106,7 +107,9 @@ def main(argv: list[str] | None = None) -> int:
     config = parser.parse_args(argv).config
     os.umask(0o077)
     try:
-        asyncio.run(serve(load(config), JsonLines()))
+        settings = load(config)
+        log = JsonLines(bottle=settings.policy.bottle, launch=settings.policy.launch)
+        asyncio.run(serve(settings, log))
     except (SealError, SettingsError, ValueError) as error:
         sys.stderr.write(f"guard: {error}\n")
         return 1

@@ -8,10 +8,13 @@ paths, which no tunnel shows; the interceptor has decided about them before.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import itertools
+import time
 from collections.abc import Coroutine
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from bottle_fsm import __version__
 from bottle_fsm.egress import guard_dial, pump, wire
@@ -38,6 +41,39 @@ class _RefusedError(Exception):
         self.reason = reason
 
 
+@dataclass(slots=True)
+class _Asked:
+    """One connection to the guard: what its lines in the log say, whatever becomes of it."""
+
+    request_id: str
+    method: str = ""
+    host: str = ""
+    port: int = 0
+    rule: str = ""
+    started: float = field(default_factory=time.monotonic)
+
+    def names(self, head: wire.Head) -> None:
+        """Note what was asked for; only a host and port, as any other target could carry a secret."""
+        self.method = head.start[0]
+        if self.method != "CONNECT":
+            return
+        host, _, port = head.start[1].rpartition(":")
+        self.host = host.split("?", 1)[0].split("/", 1)[0]
+        self.port = parse_port(port)
+
+    def line(self) -> dict[str, Any]:
+        """Return the fields that every line about it has."""
+        return {
+            "by": "guard",
+            "request_id": self.request_id,
+            "host": self.host,
+            "port": self.port,
+            "method": self.method,
+            "rule": self.rule,
+            "ms": round((time.monotonic() - self.started) * 1000, 3),
+        }
+
+
 class ConnectProxy:
     """Serves the guard's proxy port for one policy."""
 
@@ -50,35 +86,35 @@ class ConnectProxy:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection to its end; nothing that goes wrong with it reaches the caller."""
-        request_id = f"req-{next(self._ids)}"
+        asked = _Asked(f"req-{next(self._ids)}")
         try:
-            await self._serve(reader, writer, request_id)
+            await self._serve(reader, writer, asked)
         except (OSError, TimeoutError):
-            self._log.write("error", request_id=request_id, reason="connection_broken")
+            self._log.write("error", **asked.line(), action="error", reason="connection_broken")
         except Exception as error:  # noqa: BLE001 - a bug in one connection must end that connection only, refused
-            self._log.write("error", request_id=request_id, reason=f"internal_{type(error).__name__}")
+            self._log.write("error", **asked.line(), action="error", reason=f"internal_{type(error).__name__}")
         finally:
             await wire.close_writer(writer)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request_id: str) -> None:
-        target = ""
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, asked: _Asked) -> None:
         try:
             async with asyncio.timeout(HEAD_TIMEOUT):
                 head = await wire.read_head(reader)
             if head is None:
                 return
-            method, target, _ = head.start
-            if (method, target) == ("GET", "/health"):
+            if head.start[:2] == ("GET", "/health"):
                 writer.write(wire.answer(200, HEALTH))
                 await writer.drain()
                 return
-            await self._tunnel((reader, writer), self._admit(head), request_id)
+            await self._tunnel((reader, writer), self._admit(head, asked), asked)
         except wire.WireError as error:
-            await self._refuse(writer, _RefusedError(error.status, "parse", "malformed_request"), request_id, "")
+            await self._refuse(writer, _RefusedError(error.status, "parse", "malformed_request"), asked)
         except _RefusedError as refusal:
-            await self._refuse(writer, refusal, request_id, target)
+            await self._refuse(writer, refusal, asked)
 
-    def _admit(self, head: wire.Head) -> tuple[str, int, Rule]:
+    def _admit(self, head: wire.Head, asked: _Asked) -> tuple[str, int, Rule]:
+        with contextlib.suppress(ValueError):
+            asked.names(head)
         if head.start[0] != "CONNECT":
             raise _RefusedError(405, "method", "only_connect_is_served")
         if not hmac.compare_digest((head.one("proxy-authorization") or "").encode(), self._token.encode()):
@@ -91,11 +127,12 @@ class ConnectProxy:
         rule = self._policy.match(host, port)
         if rule is None:
             raise _RefusedError(403, "allowlist", "not_listed")
+        asked.host, asked.rule = host, rule.name
         if self._open >= MAX_TUNNELS:
             raise _RefusedError(503, "limits", "too_many_tunnels")
         return host, port, rule
 
-    async def _tunnel(self, client: pump.Stream, where: tuple[str, int, Rule], request_id: str) -> None:
+    async def _tunnel(self, client: pump.Stream, where: tuple[str, int, Rule], asked: _Asked) -> None:
         host, port, rule = where
         try:
             addresses = await guard_dial.checked_addresses(self._policy, host, port)
@@ -104,11 +141,9 @@ class ConnectProxy:
             raise _RefusedError(
                 403 if error.refused else 502, "ssrf" if error.refused else "dial", error.rule
             ) from None
-        target = f"{host}:{port}"
         tally = pump.Tally()
         self._open += 1
-        self._log.write("tunnel_open", request_id=request_id, agent=self._policy.bottle, target=target, rule=rule.name)
-        started = tally.last
+        self._log.write("tunnel_open", **asked.line(), action="allow", status=200)
         reason = "broken"
         try:
             client[1].write(b"HTTP/1.1 200 Connection established\r\n\r\n")
@@ -116,37 +151,29 @@ class ConnectProxy:
             reason = await pump.pump(client, server, CAPS, checks=_checks(rule, host), tally=tally)
         except pump.PumpError as error:
             reason = str(error)
-            self._blocked(request_id, "CONNECT", target, _RefusedError(403, "first_bytes", reason))
+            self._blocked(asked, _RefusedError(403, "first_bytes", reason))
         finally:
             self._open -= 1
             self._log.write(
                 "tunnel_close",
-                request_id=request_id,
-                agent=self._policy.bottle,
-                target=target,
+                **asked.line(),
+                action="close",
                 reason=reason,
-                total_bytes=tally.sent + tally.received,
-                duration_ms=round((asyncio.get_running_loop().time() - started) * 1000),
+                bytes=tally.sent + tally.received,
+                sent=tally.sent,
+                received=tally.received,
             )
             await wire.close_writer(server[1])
 
-    async def _refuse(self, writer: asyncio.StreamWriter, refusal: _RefusedError, request_id: str, target: str) -> None:
-        self._blocked(request_id, "CONNECT", target, refusal)
+    async def _refuse(self, writer: asyncio.StreamWriter, refusal: _RefusedError, asked: _Asked) -> None:
+        self._blocked(asked, refusal)
         writer.write(wire.answer(refusal.status, {"error": "blocked", "reason": refusal.reason}))
         await writer.drain()
 
-    def _blocked(self, request_id: str, method: str, target: str, refusal: _RefusedError) -> None:
-        # A target that carries a query could carry a secret; only host:port forms are written.
-        shown = target.split("?", 1)[0].split("/", 1)[0]
-        self._log.write(
-            "blocked",
-            request_id=request_id,
-            agent=self._policy.bottle,
-            method=method,
-            target=shown,
-            scanner=refusal.scanner,
-            reason=refusal.reason,
-        )
+    def _blocked(self, asked: _Asked, refusal: _RefusedError) -> None:
+        action = "error" if refusal.status >= 500 else "deny"  # noqa: PLR2004 - 5xx: nobody decided
+        told = {"action": action, "status": refusal.status, "scanner": refusal.scanner, "reason": refusal.reason}
+        self._log.write("blocked", **asked.line(), **told)
 
 
 def _checks(rule: Rule, host: str) -> tuple[pump.FirstBytes, pump.FirstBytes]:

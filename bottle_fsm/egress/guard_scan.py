@@ -104,7 +104,7 @@ class ScanApi:
         except (OSError, TimeoutError):
             pass
         except Exception as error:  # noqa: BLE001 - a bug in one connection must end that connection only, unanswered
-            self._log.write("error", reason=f"internal_{type(error).__name__}")
+            self._log.write("error", by="guard", action="error", reason=f"internal_{type(error).__name__}")
         finally:
             self._connections -= 1
             await wire.close_writer(writer)

@@ -57,7 +57,7 @@ class _ErrorLines(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self._lines = JsonLines(stream=sys.stderr)
+        self._lines = JsonLines(descriptor=2)
 
     def emit(self, record: logging.LogRecord) -> None:
         kind = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else ""
@@ -108,6 +108,7 @@ class Interceptor:
             for server in servers:
                 server.close()
             self._lines.write("shutdown")
+            self._lines.close()
 
     def _master(self) -> Master:
         settings = self._settings

@@ -88,7 +88,7 @@ class DecisionLog:
             findings=list(outcome.findings),
             status=outcome.status,
             bytes=len(request.raw_content or b""),
-            ms=round((time.monotonic() - started) * 1000, 1) if started else 0.0,
+            ms=round((time.monotonic() - started) * 1000, 3) if started else 0.0,
         )
 
     def tls_refused(self, target: tuple[str, int] | None, decision: Decision) -> None:

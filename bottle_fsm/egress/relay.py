@@ -80,7 +80,7 @@ class Relay:
         except Exception as error:  # noqa: BLE001 - a bug in one connection must end that connection only, refused
             record |= {"action": "error", "reason": f"internal_{type(error).__name__}"}
         finally:
-            self._log.write("decision", **record, by="relay", ms=round((time.monotonic() - started) * 1000, 1))
+            self._log.write("decision", **record, by="relay", ms=round((time.monotonic() - started) * 1000, 3))
             await wire.close_writer(writer)
 
     async def _serve(self, client: pump.Stream, record: dict[str, Any]) -> None:
@@ -105,7 +105,7 @@ class Relay:
             record["reason"] = await pump.pump(client, server, self._caps.tunnel, checks=checks, tally=tally)
         finally:
             self._open -= 1
-            record |= {"sent": tally.sent, "received": tally.received}
+            record |= {"bytes": tally.sent + tally.received, "sent": tally.sent, "received": tally.received}
             await wire.close_writer(server[1])
 
     def _admit(self, head: wire.Head, record: dict[str, Any]) -> tuple[str, str, str]:

@@ -235,8 +235,15 @@ def _remove_all(owned: Session, strays: Sequence[Stray]) -> list[BottleError]:
             problem = f"{stray.resource.name} belongs to a live bottle by now"
             errors.append(DecisionNeededError(problem, place=owned.bottle, hint="It was not touched."))
             continue
-        launch = stray.resource.launch
-        steps = RunnerSteps(owned, edge, source=record.state, attempt=1, stop=owned.runtime.stop, launch=launch)
+        steps = RunnerSteps(
+            owned,
+            edge,
+            source=record.state,
+            attempt=1,
+            stop=owned.runtime.stop,
+            launch=stray.resource.launch,
+            backend=stray.backend,
+        )
         owned.check_owner()
         try:
             stray.backend.remove(stray.resource, steps, cause=f"{TRIGGER}: {stray.cause}")

@@ -8,15 +8,20 @@ from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
 
+from bottle_fsm.backend.base import BottleBackend
 from bottle_fsm.errors import DecisionNeededError, StepTimeoutError
 from bottle_fsm.failpoints import hit
 from bottle_fsm.machine.definition import Transition
 from bottle_fsm.manifest.env import fetch_secret, secret_source
 from bottle_fsm.model import Json, Resource
+from bottle_fsm.runner.decisions import EVIDENCE, bring_out
 from bottle_fsm.runner.session import Session
 from bottle_fsm.runner.stop import Stop
 from bottle_fsm.secret import Secret
+from bottle_fsm.steps import removal
 from bottle_fsm.store import kinds
+from bottle_fsm.traffic.collect import SECONDS
+from bottle_fsm.traffic.lines import SOURCES
 
 
 class _Step:
@@ -43,10 +48,19 @@ class RunnerSteps:
     """One attempt: commits sub-steps, watches deadline and signals, hands out secrets."""
 
     def __init__(  # noqa: PLR0913 - what an attempt is made of
-        self, session: Session, transition: Transition, *, source: str, attempt: int, stop: Stop, launch: str = ""
+        self,
+        session: Session,
+        transition: Transition,
+        *,
+        source: str,
+        attempt: int,
+        stop: Stop,
+        launch: str = "",
+        backend: BottleBackend | None = None,
     ) -> None:
-        """Open an attempt; `launch` is whose objects it is about, empty for the bottle's own launch."""
+        """Open an attempt; `launch` and `backend` say whose objects it is about, where not the bottle's own launch."""
         self._session = session
+        self._backend = backend
         self._transition = transition
         self._source = source
         self._attempt = attempt
@@ -70,7 +84,7 @@ class RunnerSteps:
         """Commit the intent, run the body, commit the outcome."""
         self._stop.check()
         self._check_time(name)
-        evidence: Json = {"step": name, "role": role}
+        evidence: Json = {"step": name, "role": role, **self._before(name, role)}
         hit("step.intent.before", name)
         self._commit(kinds.STEP_INTENT, cause=cause, evidence=evidence)
         hit("step.intent.after", name)
@@ -131,6 +145,15 @@ class RunnerSteps:
     def resources(self) -> Sequence[Resource]:
         """What the journal says exists of this launch."""
         return self._session.launch().recorded
+
+    def _before(self, name: str, role: str) -> Json:
+        """Bring out what a sidecar decided before it goes; return what the journal says about that."""
+        if role not in SOURCES or name != removal(role):
+            return {}
+        backend = self._backend or self._session.backend
+        launch = self._launch.get("launch", "")
+        seconds = min(SECONDS, self.remaining())
+        return {EVIDENCE: bring_out(self._session, backend, launch, roles=(role,), whole=True, seconds=seconds)}
 
     def _check_time(self, what: str) -> None:
         if self.remaining() <= 0:

@@ -22,6 +22,7 @@ from bottle_fsm.errors import (
 from bottle_fsm.manifest.spec import BottleSpec
 from bottle_fsm.places import WORKSPACE
 from bottle_fsm.plan.diff import changed_keys, diff, unmet
+from bottle_fsm.runner.decisions import bring_out
 from bottle_fsm.runner.drive import Drive
 from bottle_fsm.runner.session import Runtime, Session, session
 from bottle_fsm.runner.upgrade import go_on, going_down
@@ -149,6 +150,7 @@ def _continue(owned: Session, cause: str, on_failure: OnFailure) -> Outcome:
         return _go_up(owned, cause, on_failure, "resumed")
     broken = _drift(owned)
     if not broken:
+        bring_out(owned, owned.backend)
         owned.commit(kinds.OBSERVED, cause="as recorded", evidence={"as_recorded": True})
         return Outcome("unchanged", owned.record)
     Drive(owned).repair(broken)

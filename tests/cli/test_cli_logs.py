@@ -23,7 +23,7 @@ def _shell(tmp_path: Path) -> Shell:
 def _wrote(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     asked: list[tuple[str, int]] = []
 
-    def logs(_self: FakeBackend, _launch: Launch, role: str, tail: int) -> bytes:
+    def logs(_self: FakeBackend, _launch: Launch, role: str, tail: int, *, since: float = 0.0) -> bytes:
         asked.append((role, tail))
         return LOG
 
@@ -52,14 +52,14 @@ def test_spells_control_characters_out_on_a_terminal(
     assert len(lines) == len(LOG.split(b"\n"))
 
 
-def test_shows_decisions_alone(shell: Shell, wrote: list[tuple[str, int]]) -> None:
-    assert shell.run("logs", "implementer", "--egress").out.encode() == DECISION + b"\n"
-    assert wrote == [("interceptor", 200)]
-    ended = shell.run("logs", "implementer", "--egress", "--role", "guard")
+def test_refuses_options_that_make_no_sense_together(shell: Shell) -> None:
+    ended = shell.run("logs", "implementer", "--egress", "--role", "agent")
     assert (ended.code, ended.err) == (
         1,
-        "error: --role: decisions are the interceptor's. Leave --role away with --egress.\n",
+        "error: --role: the agent decides nothing. Leave --role away with --egress.\n",
     )
+    ended = shell.run("logs", "implementer", "-f")
+    assert (ended.code, ended.err) == (1, "error: --follow: only decisions can be followed. Give --egress, too.\n")
 
 
 def test_says_when_a_backend_keeps_no_logs(shell: Shell) -> None:

@@ -52,9 +52,11 @@ def test_prints_one_object_for_each_bottle_torn_down_ones_included(shell: Shell)
 def test_shows_a_table_with_when_it_was_observed(shell: Shell) -> None:
     shell.apply()
     head, row = shell.run("status").out.splitlines()
-    assert head.split() == ["BOTTLE", "OUTCOME", "STATE", "BACKEND", "LAUNCH", "OBSERVED", "AT"]
+    columns = ["BOTTLE", "OUTCOME", "STATE", "BACKEND", "LAUNCH", "ALLOWED", "DENIED", "OBSERVED", "AT"]
+    assert head.split() == columns
     record = shell.run("status", "--json").objects[0]
-    assert row.split() == ["demo/implementer", "ready", "provisioned", "fake", record["launch"], record["observed_at"]]
+    seen = [record["launch"], "-", "-", record["observed_at"]]
+    assert row.split() == ["demo/implementer", "ready", "provisioned", "fake", *seen]
 
 
 def test_shows_a_named_bottle_in_full(shell: Shell) -> None:

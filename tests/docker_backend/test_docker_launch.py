@@ -19,6 +19,7 @@ from bottle_fsm.errors import (
     DecisionNeededError,
     DriftError,
     NameTakenError,
+    NoLogError,
     PoolSpentError,
     SidecarExitedError,
 )
@@ -433,5 +434,9 @@ def test_refuses_a_plan_of_another_backend(bench: LaunchBench) -> None:
 def test_reads_logs_by_role(bench: LaunchBench) -> None:
     bench.proxies()
     assert b"startup" in bench.backend.logs(bench.launch, "guard", 10)
-    with pytest.raises(BackendError, match="no agent"):
+    whole = bench.backend.logs(bench.launch, "guard", None)
+    assert b"startup" in whole
+    assert bench.backend.logs(bench.launch, "guard", None, since=time.time() - 3600) == whole
+    assert bench.backend.logs(bench.launch, "guard", None, since=time.time() + 3600) == b""
+    with pytest.raises(NoLogError, match="no agent"):
         bench.backend.logs(bench.launch, "agent", 10)

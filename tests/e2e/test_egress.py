@@ -210,6 +210,21 @@ def test_opens_no_tunnel_for_a_refused_or_self_answered_request(far: Far, path: 
     assert far.tunnels() == before + 1, "an allowed one does open one"
 
 
+def test_keeps_each_decision_of_both_sidecars(far: Far, path: str) -> None:
+    before = json.loads(far.bench.ok("status", GUEST, "--json", "--drift").out)["egress"]
+    assert far.curl(f"'{far.url(path)}?token=of-nobody'") == "200 200"
+    far.fails(far.url(path, "denied"))
+    lines = [json.loads(line) for line in far.bench.ok("logs", GUEST, "--egress", "--tail", "5").out.splitlines()]
+    allowed, refused = (line for line in lines if line["source"] == "interceptor" and line["event"] == "decision")
+    assert (allowed["path"], allowed["action"]) == (path, "allow")
+    assert (refused["host"], refused["reason"]) == (far.world.name("denied"), "not_listed")
+    assert [line["host"] for line in lines if line["event"] == "tunnel_open"] == [far.world.name("web")]
+    after = json.loads(far.bench.ok("status", GUEST, "--json").out)["egress"]
+    assert (after["allow"], after["deny"]) == (before["allow"] + 1, before["deny"] + 1)
+    far.bench.ok("logs", GUEST, "--egress")
+    assert far.bench.ok("logs", GUEST, "--egress", "--tail", "5").out.splitlines() == [json.dumps(x) for x in lines]
+
+
 DIRECT = {
     "no proxy": "curl -sS -m 5 --noproxy '*' --resolve {name}:443:{address} https://{name}{path}",
     "no environment": "env -i /usr/bin/curl -sS -m 5 --noproxy '*' -k https://{address}{path}",

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from bottle_fsm.egress.jsonlines import DECISION
 from egress_proc.egress_sidecars import (
     FAKE_GITHUB_TOKEN,
     GUARD_PORT,
@@ -132,7 +133,7 @@ def test_lets_no_first_byte_through_that_is_not_what_the_rule_says(
             pass
     assert stack.guard is not None
     closed = wait_for(lambda: stack.guard and [x for x in stack.guard.lines("tunnel_close") if x["reason"] == reason])
-    assert closed[-1]["target"] == target
+    assert f"{closed[-1]['host']}:{closed[-1]['port']}" == target
     assert (len(world.allowed.requests), len(world.plain.requests), world.ssh.received) == before
 
 
@@ -167,8 +168,14 @@ def test_passes_tls_for_the_right_name_and_counts_its_bytes(stack: Stack, world:
             stack.guard and [x for x in stack.guard.lines("tunnel_close") if x["request_id"] == opened["request_id"]]
         )
     )[0]
-    assert closed["total_bytes"] > 1000
-    assert (closed["agent"], closed["target"]) == ("demo/implementer", "allowed.test:443")
+    assert closed["bytes"] == closed["sent"] + closed["received"] > 1000
+    assert (closed["action"], closed["ms"] >= opened["ms"] > 0) == ("close", True)
+    assert (opened["action"], opened["rule"]) == ("allow", "https://allowed.test:443")
+    for line in (opened, closed):
+        assert list(line)[:6] == ["time", "event", "bottle", "launch", "host", "port"]
+        assert DECISION.keys() <= line.keys()
+        assert (line["bottle"], line["launch"], line["by"]) == ("demo/implementer", "launch-1", "guard")
+        assert (line["host"], line["port"]) == ("allowed.test", 443)
 
 
 def test_is_quiet_about_a_connection_without_a_request(stack: Stack) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import io
 import json
 import os
 import random
@@ -10,13 +12,14 @@ import signal
 import socket
 import stat
 import time
-from pathlib import Path
-from typing import Final
+from pathlib import Path, PosixPath
+from typing import Any, Final
 
 import pytest
 
 from bottle_fsm.backend.local import proc, supervisor
 from bottle_fsm.backend.local.sandbox import Bind
+from bottle_fsm.backend.local.world import whole_log
 from bottle_fsm.errors import DriftError
 from local_sandbox.held_sandbox import Held, holding, left, wait_for
 from local_sandbox.sandbox_room import Room
@@ -227,6 +230,52 @@ def test_drops_the_older_lines_of_a_log_and_the_program_writes_on(
         program.write(b"after")
     assert log.stat().st_size == 505
     assert log.read_bytes().endswith(b"oldernewestafter")
+
+
+def test_cuts_a_log_between_two_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "LOG_BYTES", 1000)
+    log = tmp_path / "log"
+    lines = [b"line %03d\n" % number for number in range(200)]
+    log.write_bytes(b"".join(lines))
+    supervisor.cut(log)
+    assert log.read_bytes() == b"".join(lines[-55:])
+
+
+def test_loses_no_line_that_is_written_while_it_cuts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "LOG_BYTES", 1000)
+    log = tmp_path / "log"
+    log.write_bytes(b"a line\n" * 200)
+
+    class Busy(io.BufferedRandom):
+        """A file to which somebody else appends just before it is flushed."""
+
+        def flush(self) -> None:
+            with log.open("ab") as program:
+                program.write(b"meanwhile\n" if b"meanwhile" not in log.read_bytes() else b"")
+            super().flush()
+
+    class Noisy(PosixPath):
+        """Its path."""
+
+        def open(self, *_: Any) -> Any:
+            return Busy(io.FileIO(str(self), "r+"))
+
+    supervisor.cut(Noisy(log))
+    assert log.read_bytes() == b"a line\n" * 71 + b"meanwhile\n"
+
+
+def test_leaves_a_log_alone_while_somebody_reads_all_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "LOG_BYTES", 1000)
+    log = tmp_path / "log"
+    log.write_bytes(b"a line\n" * 200)
+    with log.open("rb") as reader:
+        fcntl.flock(reader, fcntl.LOCK_SH)
+        supervisor.cut(log)
+        assert log.stat().st_size == 1400
+    supervisor.cut(log)
+    assert log.stat().st_size < 600
+    assert whole_log(tmp_path) == log.read_bytes()
+    assert whole_log(tmp_path / "nowhere") == b""
 
 
 def test_a_directorys_name_is_no_placeholder() -> None:

@@ -29,7 +29,7 @@ from bottle_fsm.backend.docker.wait import read_logs
 from bottle_fsm.backend.docker.work import Ground, Work
 from bottle_fsm.backend.trust import doubt, establish
 from bottle_fsm.bottle import Bottle
-from bottle_fsm.errors import BackendError, DriftError, Problem, ValidationError
+from bottle_fsm.errors import BackendError, DriftError, NoLogError, Problem, ValidationError
 from bottle_fsm.manifest.spec import BottleSpec
 from bottle_fsm.model import Host, Json, Launch, Observed, Resource
 from bottle_fsm.places import GUARD_PORT, SCAN_PORT
@@ -181,12 +181,12 @@ class DockerBackend(BottleBackend):
         """Return the handle into the running agent."""
         return self._bottle(launch)
 
-    def logs(self, launch: Launch, role: str, tail: int) -> bytes:
-        """Return the last lines that the container of a role wrote."""
-        found = self.observe(launch).of_role(role)
+    def logs(self, launch: Launch, role: str, tail: int | None, *, since: float = 0.0) -> bytes:
+        """Return what the container of a role wrote."""
+        found = [r for r in observe(self.engine, launch, "container").of_role(role) if r.launch == launch.launch]
         if not found:
-            raise BackendError(f"there is no {role} of this bottle", place=launch.bottle)
-        return read_logs(self.engine, found[0].id, tail=tail)
+            raise NoLogError(f"there is no {role} of this bottle", place=launch.bottle)
+        return read_logs(self.engine, found[0].id, tail=tail, since=since)
 
     def drift(self, plan: BottlePlan, launch: Launch) -> str:
         """Compare what only a look inside shows: the CA in three places, the sidecars' policy, delivered secrets."""

@@ -63,7 +63,8 @@ def last_lines(engine: Engine, container_id: str, *, lines: int = LAST_LINES) ->
     return text or "(none)"
 
 
-def read_logs(engine: Engine, container_id: str, *, tail: int) -> bytes:
-    """Return the last lines of a container's standard output and error."""
+def read_logs(engine: Engine, container_id: str, *, tail: int | None, since: float = 0.0) -> bytes:
+    """Return a container's standard output and error: the last lines, or all, as far as written since a time."""
+    from_then = int(since) or None
     with engine.guarded("read logs") as api:
-        return bytes(api.logs(container_id, stdout=True, stderr=True, tail=tail))
+        return bytes(api.logs(container_id, tail="all" if tail is None else tail, since=from_then))

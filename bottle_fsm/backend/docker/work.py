@@ -19,7 +19,7 @@ from bottle_fsm.errors import BackendError, NameTakenError, TransientError
 from bottle_fsm.model import Launch, Observed, Resource
 from bottle_fsm.plan.bottle_plan import PlannedObject
 from bottle_fsm.plan.diff import Operation, diff
-from bottle_fsm.steps import Steps
+from bottle_fsm.steps import Steps, removal
 
 _LOOKS: Final = 3
 _REMOVAL_SECONDS: Final = 30.0
@@ -49,7 +49,7 @@ class Ground:
 
     def remove(self, resource: Resource, *, cause: str) -> None:
         """Remove one object of ours by id, and see that it is gone."""
-        with self.steps.act(f"remove {resource.role}", cause=cause, role=resource.role) as step:
+        with self.steps.act(removal(resource.role), cause=cause, role=resource.role) as step:
             self._remove(resource)
             step.made(replace(resource, state="absent"))
 

@@ -22,7 +22,7 @@ from bottle_fsm.plan.bottle_plan import BottlePlan, PlannedObject, ProvisionItem
 from bottle_fsm.plan.build import common_parts
 from bottle_fsm.provision.provisioner import Provisioner
 from bottle_fsm.provision.sources import read_sources
-from bottle_fsm.steps import Step, Steps
+from bottle_fsm.steps import Step, Steps, removal
 
 WORLD_FILE: Final = "fake-world.json"
 
@@ -199,13 +199,20 @@ class FakeBackend(BottleBackend):
 
     def remove(self, resource: Resource, steps: Steps, *, cause: str) -> None:
         """Remove one object."""
-        with steps.act(f"remove {resource.role}", cause=cause, role=resource.role) as step:
+        with steps.act(removal(resource.role), cause=cause, role=resource.role) as step:
             self.world.remove(resource.id)
             step.made(gone(resource))
 
     def bottle(self, launch: Launch) -> Bottle:
         """Return the handle into the simulated agent."""
         return FakeBottle(self.world, self._one(launch, naming.ROLE_AGENT).id, launch.bottle)
+
+    def logs(self, launch: Launch, role: str, tail: int | None, *, since: float = 0.0) -> bytes:
+        """Return what a simulated container wrote; no container writes anything by itself."""
+        said = self.world.log(launch.launch, role).encode()
+        if not said:
+            return super().logs(launch, role, tail, since=since)
+        return said if tail is None else b"".join(said.splitlines(keepends=True)[-tail:])
 
     # -- inside ------------------------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from bottle_fsm.model import Launch, Resource
 from bottle_fsm.naming import Labels
 from bottle_fsm.plan.bottle_plan import BottlePlan, PlannedObject
 from bottle_fsm.plan.diff import diff
-from bottle_fsm.steps import Steps
+from bottle_fsm.steps import Steps, removal
 
 _NETWORKS: Final[Mapping[str, tuple[str, ...]]] = {
     naming.ROLE_GUARD: (naming.ROLE_NET_BETWEEN, naming.ROLE_NET_OUTSIDE),
@@ -76,7 +76,7 @@ class Hands(Reconciler):
 
     def remove(self, found: Resource, *, cause: str) -> None:
         """Remove an object from the world."""
-        with self.steps.act(f"remove {found.role}", cause=cause, role=found.role) as step:
+        with self.steps.act(removal(found.role), cause=cause, role=found.role) as step:
             self.world.remove(found.id)
             step.made(gone(found))
 

@@ -19,7 +19,7 @@ from typing import Any, Final, Literal
 
 from bottle_fsm.errors import BackendError, EngineUnavailableError, NameTakenError, TransientError
 from bottle_fsm.model import Json
-from bottle_fsm.naming import LABEL_LAUNCH
+from bottle_fsm.naming import LABEL_LAUNCH, LABEL_ROLE
 
 VOLATILE: Final = "/run/"
 """What lies below it inside a container lives on tmpfs: it goes when the container stops."""
@@ -32,7 +32,7 @@ class Fault:
     """Something that goes wrong.
 
     Attributes:
-        op: `create`, `start`, `stop`, `remove` or `put`; role: of which object, empty for any.
+        op: `create`, `start`, `stop`, `remove`, `put` or `logs`; role: of which object, empty for any.
         mishap: `transient` (nothing happened), `unavailable` (the engine is gone), `lose_reply` (done, but an error
             comes back), `late` (an error comes back, and it is done `after` seconds later), `exits` (a started object
             ends with code 1), `refuse` (a permanent error).
@@ -152,7 +152,28 @@ class FakeWorld:
             found = state["objects"].get(object_id)
             return [] if found is None else sorted(found["files"])
 
+    def log(self, launch: str, role: str) -> str:
+        """Return what the containers of a launch and role wrote; empty when nothing was simulated."""
+        if not self._path.exists():
+            return ""
+        with self._open() as state:
+            self._reply(state, "logs", role)
+            objects, logs = state["objects"], state.get("logs", {})
+            mine = [i for i, o in objects.items() if o["labels"].get(LABEL_LAUNCH) == launch and _role_of(o) == role]
+            return "".join(logs.get(object_id, "") for object_id in mine)
+
     # -- what a test does to it --------------------------------------------------------------------------------------
+
+    def say(self, object_id: str, text: str) -> None:
+        """Let a container write something to its log, which goes with it."""
+        with self._open() as state:
+            logs = state.setdefault("logs", {})
+            logs[object_id] = logs.get(object_id, "") + text
+
+    def forget_said(self, object_id: str, count: int) -> None:
+        """Throw the first characters of a container's log away, as engines do with a long one."""
+        with self._open() as state:
+            state["logs"][object_id] = state["logs"][object_id][count:]
 
     def inject(self, fault: Fault) -> None:
         """Let something go wrong from now on."""
@@ -223,12 +244,16 @@ class FakeWorld:
     @staticmethod
     def _role(state: Json, object_id: str) -> str:
         found = state["objects"].get(object_id)
-        return str(found["labels"].get("bottle-fsm.role", "")) if found else ""
+        return _role_of(found) if found else ""
 
 
 def _identity(path: Path) -> str:
     """Return the id that a world has from its beginning, so that one that was only asked about is the same later."""
     return hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]
+
+
+def _role_of(found: Json) -> str:
+    return str(found["labels"].get(LABEL_ROLE, ""))
 
 
 def _empty(path: Path) -> Json:
@@ -266,6 +291,7 @@ def _apply(state: Json, change: Json) -> None:
             _end(objects[object_id], fields) if fields["state"] == "exited" else objects[object_id].update(fields)
         case {"drop": object_id}:
             objects.pop(object_id, None)
+            state.get("logs", {}).pop(object_id, None)
         case {"file": [object_id, path, text]} if object_id in objects:
             objects[object_id]["files"][path] = text
         case _:

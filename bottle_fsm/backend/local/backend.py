@@ -22,11 +22,11 @@ from bottle_fsm.backend.local.places import DIRECTORY, data_directory
 from bottle_fsm.backend.local.plan import DOORS, LocalBottlePlan
 from bottle_fsm.backend.local.resolve import resolve, unfit
 from bottle_fsm.backend.local.venv import ensure_venv, is_ready
-from bottle_fsm.backend.local.world import LocalObject, LocalWorld, log_end
+from bottle_fsm.backend.local.world import LocalObject, LocalWorld, log_end, whole_log
 from bottle_fsm.backend.trust import doubt, establish, record_ca
 from bottle_fsm.bottle import Bottle
 from bottle_fsm.egress import files as egress_files
-from bottle_fsm.errors import BackendError, DriftError, ValidationError
+from bottle_fsm.errors import BackendError, DriftError, NoLogError, ValidationError
 from bottle_fsm.manifest.spec import BottleSpec
 from bottle_fsm.model import Host, Launch, Observed, Resource
 from bottle_fsm.places import AGENT_ENV_FILE
@@ -162,12 +162,12 @@ class LocalBackend(BottleBackend):
         """Return the handle into the running agent."""
         return handle(self._agent(launch))
 
-    def logs(self, launch: Launch, role: str, tail: int) -> bytes:
-        """Return the last lines that the sandbox of a role wrote."""
+    def logs(self, launch: Launch, role: str, tail: int | None, *, since: float = 0.0) -> bytes:  # noqa: ARG002 - a hint
+        """Return what the sandbox of a role wrote; its log is small, so all of it is read whatever `since` says."""
         found = one(self.world, launch, role)
         if found is None:
-            raise BackendError(f"there is no {role} of this bottle", place=launch.bottle)
-        return log_end(found.directory, tail)
+            raise NoLogError(f"there is no {role} of this bottle", place=launch.bottle)
+        return whole_log(found.directory) if tail is None else log_end(found.directory, tail)
 
     def drift(self, plan: BottlePlan, launch: Launch) -> str:
         """Compare what only a look inside shows: the CA in three places, the policy, delivered secrets."""

@@ -25,7 +25,7 @@ from bottle_fsm.model import Launch, Observed, Resource
 from bottle_fsm.naming import Labels
 from bottle_fsm.plan.bottle_plan import PlannedObject
 from bottle_fsm.plan.diff import Operation, diff
-from bottle_fsm.steps import Steps
+from bottle_fsm.steps import Steps, removal
 
 _POLL = 0.05
 
@@ -60,7 +60,7 @@ class Ground:
         Raises:
             BackendError: something of it is left.
         """
-        with self.steps.act(f"remove {found.role}", cause=cause, role=found.role) as step:
+        with self.steps.act(removal(found.role), cause=cause, role=found.role) as step:
             item = self.world.get(found.id)
             if item is not None:
                 self.world.remove(item)

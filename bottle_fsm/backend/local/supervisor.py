@@ -238,12 +238,25 @@ def identity(pid: int) -> dict[str, Any]:
 
 
 def cut(path: Path) -> None:
-    """Drop all but the last lines of a log in place: whoever writes to it goes on writing."""
+    """Drop all but the last lines of a log in place: whoever writes to it goes on writing.
+
+    While somebody reads all of it, it is left as it is until the next look.
+    """
     with path.open("r+b") as file:
-        file.seek(-LOG_BYTES // 2, os.SEEK_END)
-        kept = file.read(LOG_BYTES // 2)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        start = file.seek(-LOG_BYTES // 2, os.SEEK_END)
+        half = file.read()
+        kept = half.partition(b"\n")[2] or half
         file.seek(0)
         file.write(kept)
+        file.flush()
+        file.seek(start + len(half))
+        meanwhile = file.read()
+        file.seek(len(kept))
+        file.write(meanwhile)
         file.truncate()
 
 

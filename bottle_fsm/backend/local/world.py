@@ -8,6 +8,7 @@ Not its duty: what an object is for, and what runs in it.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import subprocess
@@ -205,6 +206,16 @@ def log_end(directory: Path, lines: int) -> bytes:
             file.seek(0, os.SEEK_END)
             file.seek(max(0, file.tell() - (1 << 20)))
             return b"".join(file.readlines()[-lines:])
+    except FileNotFoundError:
+        return b""
+
+
+def whole_log(directory: Path) -> bytes:
+    """Return a sandbox's log as far as it is kept; never in the middle of being cut."""
+    try:
+        with (directory / LOG).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            return file.read()
     except FileNotFoundError:
         return b""
 
