@@ -224,7 +224,7 @@ def test_writes_to_a_descriptor_with_the_count_as_an_event() -> None:
         found = [json.loads(line) for line in drained(read, lines._queue)]
         lines.close()
     dropped = [line for line in found if line["event"] == "dropped"]
-    assert found[-1] in dropped
+    assert dropped, "more was written than there was room for"
     assert {(line["bottle"], line["launch"]) for line in dropped} == {("p/a", "l")}
     assert sum(line["lines"] for line in dropped) == 200 - (len(found) - len(dropped))
     assert all(DECISION.keys() <= line.keys() for line in found if line not in dropped)
