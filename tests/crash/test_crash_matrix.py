@@ -26,7 +26,7 @@ def test_is_made_from_the_committed_results() -> None:
     assert (DOCS / "crash-matrix.md").read_text() == page(RESULTS)
 
 
-@pytest.mark.parametrize(("where", "least"), [("fake", 1000), ("engine", 100)])
+@pytest.mark.parametrize(("where", "least"), [("fake", 1000), ("engine", 100), ("local", 100)])
 def test_holds_as_many_randomised_kills_as_promised_and_none_went_wrong(where: str, least: int) -> None:
     found = [read(path) for path in FILES]
     cases = [case for head, cases in found if (head["where"], head["random"]) == (where, True) for case in cases]
