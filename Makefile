@@ -18,8 +18,8 @@ hello: $(VENV)/.ready ## launch manifests/hello.yaml, from nothing (BACKEND=dock
 	@scripts/hello.sh $(BACKEND)
 
 .PHONY: test
-test: check ## all checks and tests, engine included, with coverage
-	@scripts/test.sh
+test: ## all checks and tests, engine included, with coverage
+	@scripts/test.sh $(PYTHON)
 
 .PHONY: check
 check: $(VENV)/.ready ## lint, types, import contracts
