@@ -191,6 +191,7 @@ def _claim_without_looking(patch: pytest.MonkeyPatch) -> None:
 
 
 _POINTS = ("step.acted", "step.intent")
+TRIES = 5
 MUTANTS: dict[str, tuple[Mutate, Check]] = {
     "the record is written after the effect": (_record_after_effect, swept("launch", then="resume", only=_POINTS)),
     "adoption is by name only": (_adopt_by_name, _foreign_spec),
@@ -206,4 +207,5 @@ def test_turns_red_when(name: str, place: Place, monkeypatch: pytest.MonkeyPatch
     mutate, check = MUTANTS[name]
     assert check(place) == []
     mutate(monkeypatch)
-    assert check(place) != []
+    # one mutant is seen within fractions of a second only, which a busy machine may miss
+    assert any(check(place) for _ in range(TRIES))
