@@ -35,7 +35,6 @@ def policy(*allow: tuple[str, int], **more: object) -> EgressPolicy:
         ("localhost", "localhost"),
         ("1.2.3.4.example", "1.2.3.4.example"),
         ("0x1f.example", "0x1f.example"),
-        ("\uff25xample.com", "example.com"),
     ],
 )
 def test_normalises_host_names(text: str, name: str) -> None:
@@ -80,12 +79,14 @@ def test_normalises_host_names(text: str, name: str) -> None:
         "a\n.com",
         "a\t.com",
         "\uff11\uff12\uff17.0.0.1",
+        "\uff25xample.com",
+        "stra\u00dfe.example",
         "\ud800.com",
         "a.com\r",
     ],
 )
 def test_refuses_what_is_no_host_name(text: str) -> None:
-    with pytest.raises(ValueError, match=r"host name|label"):
+    with pytest.raises(ValueError, match=r"host name"):
         normalise_host(text)
 
 
