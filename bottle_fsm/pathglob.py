@@ -10,39 +10,45 @@ enough to be matched at all (`egress.paths`); a glob is only ever asked about th
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
-MAX_GLOB: Final = 1024
+MAX_GLOB: Final = 512
+MAX_STARS: Final = 8
 _OTHER: Final = re.compile(r"[^A-Za-z0-9\-._~!$&'()*+,:=@/]")
-_SAFE: Final = "Name a place that lies above all paths that are meant, such as `/repos/acme/*`"
-_NEVER: Final[tuple[tuple[str, str, str], ...]] = (
-    ("%", "holds `%`, and encoded paths are compared as they are sent", "Write `*` in its place"),
-    ("\\", "holds a backslash, which some servers take for a slash", "Write `/`"),
-    ("?", "holds `?`: a path is compared without its query", "Write the path alone; `*` stands for any text"),
-    ("#", "holds `#`: what follows it is never sent", "Write the path alone"),
-    (";", "holds `;`, behind which some servers read parameters", "Write `*` in its place"),
-    ("//", "holds `//`, which some servers take for one slash", "Write one slash"),
-    ("**", "holds `**`, which says no more than `*`", "Write `*`: it stands for any text, slashes included"),
+_NEVER: Final[Mapping[str, tuple[str, str]]] = {
+    "%": ("holds `%`, and encoded paths are compared as they are sent", "Write `*` instead"),
+    "\\": ("holds a backslash, which some servers take for a slash", "Write `/`"),
+    "?": ("holds `?`: a path is compared without its query", "Write the path alone; `*` stands for any text"),
+    "#": ("holds `#`: what follows it is never sent", "Write the path alone"),
+    ";": ("holds `;`, behind which some servers read parameters", "Write `*` instead"),
+    "//": ("holds `//`, which some servers take for one slash", "Write one slash"),
+    "**": ("holds `**`, which says no more than `*`", "Write `*`: it stands for any text, slashes included"),
+}
+_DOTS: Final = (
+    "could lead elsewhere: servers take a segment of dots out, and the one before it",
+    "Name the place itself, such as `/repos/acme/*`",
 )
 
 
 def glob_problem(glob: str) -> tuple[str, str] | None:
     """Return what is wrong with a glob (to stand after its name) and a hint; None when it is sound.
 
-    A glob that is sound matches nothing that a server would place elsewhere than the glob says.
+    What a sound glob matches of clear paths lies where the glob says, however a server takes it apart.
     """
-    if not glob.startswith("/"):
-        return "does not begin with a slash", "Write `/…`"
-    if len(glob) > MAX_GLOB:
-        return f"is longer than {MAX_GLOB} characters", "Write `*` in place of a part"
-    for sign, problem, hint in _NEVER:
-        if sign in glob:
-            return problem, hint
-    if any(segment in {".", ".."} for segment in glob.split("/")):
-        return "could lead elsewhere: a segment of dots is taken out, with the one before it", _SAFE
-    if other := _OTHER.search(glob):
-        return f"holds {other[0]!a}, which is always encoded in a path", "Write `*` in its place"
-    return None
+    other = _OTHER.search(glob)
+    checks = (
+        (not glob.startswith("/"), ("does not begin with a slash", "Write `/…`")),
+        (len(glob) > MAX_GLOB, (f"is longer than {MAX_GLOB} characters", "Write `*` in place of a part")),
+        (glob.count("*") > MAX_STARS, (f"holds more than {MAX_STARS} `*`", "Write one `*` in place of several parts")),
+        *((sign in glob, words) for sign, words in _NEVER.items()),
+        (any(segment and not segment.strip(".+") for segment in glob.split("/")), _DOTS),
+        (
+            other is not None,
+            (f"holds {other[0] if other else ''!a}, which stands encoded in a path", "Write `*` instead"),
+        ),
+    )
+    return next((words for wrong, words in checks if wrong), None)
 
 
 def glob_matches(glob: str, path: str) -> bool:

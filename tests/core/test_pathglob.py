@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bottle_fsm.pathglob import MAX_GLOB, glob_covers, glob_example, glob_matches, glob_problem
+from bottle_fsm.pathglob import MAX_GLOB, MAX_STARS, glob_covers, glob_example, glob_matches, glob_problem
 
 GLOB = st.lists(st.sampled_from(["a", "b", "/", "*"]), max_size=6).map(lambda parts: "/" + "".join(parts))
 PATH = st.lists(st.sampled_from(["a", "b", "/", "*", "c"]), max_size=8).map(lambda parts: "/" + "".join(parts))
@@ -81,7 +81,8 @@ def test_accepts_sound_globs(glob: str) -> None:
         ("", "does not begin with a slash"),
         ("repos/*", "does not begin with a slash"),
         ("*", "does not begin with a slash"),
-        ("/" + "a" * MAX_GLOB, "is longer than 1024 characters"),
+        ("/" + "a" * MAX_GLOB, "is longer than 512 characters"),
+        ("/" + "a*" * (MAX_STARS + 1), "holds more than 8 `*`"),
         ("/a%2f*", "holds `%`"),
         ("/a\\*", "holds a backslash"),
         ("/a?b=*", "holds `?`"),
@@ -94,6 +95,8 @@ def test_accepts_sound_globs(glob: str) -> None:
         ("/a/./*", "could lead elsewhere"),
         ("/a/..", "could lead elsewhere"),
         ("/.", "could lead elsewhere"),
+        ("/a/.../*", "could lead elsewhere"),
+        ("/a/..+/*", "could lead elsewhere"),
         ("/a b", "holds ' '"),
         ("/\u00fc", "holds '\\xfc'"),
         ("/a\n", "holds '\\n'"),
