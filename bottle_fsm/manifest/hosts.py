@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from bottle_fsm.hostname import Fault, HostNameError, normalise_host
+from bottle_fsm.manifest.limits import is_range
 from bottle_fsm.manifest.refusal import Refusal
 from bottle_fsm.places import DENIED_PROBE_HOST
 
@@ -61,6 +62,11 @@ def split_rule(value: str) -> dict[str, Any]:
     if value.count(":") != 1 or "/" in value:
         return {"host": value}
     host, port = value.split(":")
+    if is_range(port) and _is_address(host):
+        problem = f"`{value}` is an address with a range of ports"
+        raise Refusal(problem, "Give the address a name under `hosts`, and write one rule for each port of that name")
+    if is_range(port):
+        raise Refusal(f"`{value}` names a range of ports", "Write one rule for each port")
     if not port.isascii() or not port.isdigit() or len(port) > len(str(_MAX_PORT)):
         raise Refusal(f"`{value}` has no valid port after its colon", "Write `host:port` with a port from 1 to 65535")
     return {"host": host, "port": int(port)}
@@ -124,6 +130,10 @@ def check_host_key(value: str) -> str:
 def _normal(value: str) -> str:
     if "://" in value:
         raise Refusal(f"`{value}` is a URL", "Write the host alone, without scheme and path")
+    if "/" in value and _is_network(value):
+        raise Refusal(
+            f"`{value}` is a network, not a name", "Give each machine a name under `hosts` and allow that name"
+        )
     if "/" in value:
         raise Refusal(f"`{value}` holds a path", "Write the host alone")
     if _is_address(value):
@@ -137,8 +147,17 @@ def _normal(value: str) -> str:
 
 
 def _is_address(value: str) -> bool:
+    """Tell whether a text is an address, as a URL writes it, too: in brackets, with a port after them."""
     try:
-        ipaddress.ip_address(value.strip("[]"))
+        ipaddress.ip_address(value[1:].partition("]")[0] if value.startswith("[") else value)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_network(value: str) -> bool:
+    try:
+        ipaddress.ip_network(value, strict=False)
     except ValueError:
         return False
     return True
