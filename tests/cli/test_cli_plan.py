@@ -250,3 +250,30 @@ def test_refuses_a_wrong_manifest_and_says_so_in_json(shell: Shell) -> None:
     assert ended.code == 1
     assert ended.objects[-1]["outcome"] == "manifest"
     assert len(ended.objects[-1]["error"]["problems"]) == ended.err.count("error: ")
+
+
+ODD_RULES = MANIFEST.replace("{allow: [example.org]}", '{allow: [a.example.org, "*.example.org"]}')
+REMARK = (
+    "bottles/dev/egress/allow/0: `a.example.org:443` says the same as `*.example.org:443`, which covers it. Remove it"
+)
+
+
+def test_warns_of_a_rule_that_does_nothing_with_its_line(shell: Shell) -> None:
+    shell.manifest.write_text(ODD_RULES)
+    out = shell.run("plan", shell.manifest, "implementer").out
+    assert f"  warnings\n    {shell.manifest}:7 {REMARK}\n" in out
+    found = shell.run("plan", shell.manifest, "--json").objects[1]
+    assert found["remarks"] == [f"{shell.manifest}:7 {REMARK}"]
+    assert found["plan"]["warnings"] == []
+
+
+def test_warns_at_apply_once_for_bottles_that_share_a_reach(shell: Shell) -> None:
+    shell.manifest.write_text(ODD_RULES)
+    ended = shell.apply()
+    assert ended.code == 0
+    assert ended.err.count(f"warning: {shell.manifest}:7 {REMARK}\n") == 1
+    # where the rule stands is no part of the plan: a line above it changes nothing
+    shell.manifest.write_text("# a comment\n" + ODD_RULES)
+    ended = shell.run("plan", shell.manifest, "implementer", "--detailed-exitcode")
+    assert ended.code == 0
+    assert f"    {shell.manifest}:8 {REMARK}\n" in ended.out
