@@ -152,8 +152,8 @@ def _checked(value: Mapping[str, Any]) -> Rule:
         raise ValueError(f"a rule has a host and one of the kinds {', '.join(get_args(Kind))}")
     if not isinstance(port, int) or isinstance(port, bool) or not 0 < port <= MAX_PORT:
         raise ValueError(f"{host}: a port is a number from 1 to {MAX_PORT}")
-    if kind == "http" and port != HTTP_PORT:
-        raise ValueError(f"{host}: plain HTTP is spoken on port {HTTP_PORT} only")
+    if kind != "ssh-tcp" and (kind == "http") is not (port == HTTP_PORT):
+        raise ValueError(f"{host}: plain HTTP is spoken on port {HTTP_PORT}, and TLS on every other")
     for name, choices in (("scan", get_args(Scan)), ("credentials", get_args(Credentials))):
         if value[name] not in choices:
             raise ValueError(f"{host}: {name} is one of {', '.join(choices)}")

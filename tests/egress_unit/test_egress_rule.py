@@ -102,6 +102,23 @@ def test_refuses_rules_that_make_no_sense(entry: dict[str, Any], words: str) -> 
         rule_of_entry({**ENTRY, **entry})
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"kind": "ftp"}, "one of the kinds https, http, ssh-tcp"),
+        ({"kind": "http"}, "plain HTTP is spoken on port 80"),
+        ({"port": 80}, "plain HTTP is spoken on port 80"),
+        ({"port": True}, "a port is a number"),
+        ({"extra": 1}, "exactly"),
+    ],
+)
+def test_reads_only_exact_rules(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Rule.from_json({**Rule("a.com", 443, "https").to_json(), **change})
+    with pytest.raises(ValueError, match="exactly"):
+        Rule.from_json([])
+
+
 def test_knows_no_wish_of_an_ssh_destination() -> None:
     rule = ssh_rule("Git.com", 22)
     assert rule == Rule("git.com", 22, "ssh-tcp")
