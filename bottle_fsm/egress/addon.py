@@ -169,10 +169,11 @@ class EgressAddon(ClosedDoors):
             sni=client.sni if client.id in self._clear.tls else None,
             authority=request.authority,
             hosts=tuple(request.headers.get_all("host")),
-            method=request.method,
+            method=request.data.method.decode("latin-1"),  # as it is sent: `request.method` is in capitals
             path=request.path,
             http2=request.is_http2,
             values=tuple(value for _, value in request.headers.fields),
+            names=tuple(name for name, _ in request.headers.fields),
         )
 
     def _ready(self) -> Decision | None:

@@ -142,7 +142,8 @@ def _finding(document: Document, value: dict[str, Any], detail: Any) -> Finding:
         detail["loc"] = detail["loc"][:-1]
     problem, hint = word(detail)
     path = detail["loc"][:-1] if detail["type"] == "missing" else detail["loc"]
-    path = _existing(value, path)
+    cause = detail.get("ctx", {}).get("error")
+    path = _existing(value, (*path, *cause.at) if isinstance(cause, Refusal) else path)
     return path, Problem(document.place(path), problem, hint)
 
 

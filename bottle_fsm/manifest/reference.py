@@ -34,6 +34,10 @@ same as JSON Schema, and `manifests/reference.yaml` shows every key in use.
 - Hosts are names without scheme, path and port; `*.suffix` stands for every name below the suffix, not for the suffix
   itself. They are compared in lower case and in their DNS spelling. An address is not a host: give it a name under
   `hosts`.
+- One rule holds for a host and port, the nearest: an exact name before a wildcard, a longer wildcard before a shorter.
+- Paths begin with a slash and are compared without their query, byte for byte. `*` stands for any text, slashes and no
+  text at all included; there is no `**` and no `?`. Where methods or paths are limited, requests that a server could
+  take for others are refused; [egress.md](egress.md#rules) lists them.
 - Variables that the launcher sets itself (proxies, certificate stores, `HOME`, `SSH_AUTH_SOCK`, `BOTTLE_…`) cannot be
   set.
 - A key marked **planned** is known, but this release does not enforce it yet. Using it is refused, so that nobody takes

@@ -81,7 +81,8 @@ class BottlePlan:
         endpoint: which engine it is for (address and identity), compared by every later verb.
         guard: the guard engine, `pipelock` or `builtin`, and `guard_reason`, why that one.
         objects: what shall exist, in order of creation.
-        policy: the egress policy's JSON, as the sidecars get it.
+        policy: the reach: `allow` as rules in long form (see `plan.rules`), `ssh` as pairs of host and port, `hosts` as
+            static name → address. `plan.build.launch_policy` makes of it what the sidecars get.
         env: the agent's literal variables. secrets: names of its secret variables, with where each may go.
         provision: one item for each name of `PROVISION_ORDER` after `ca`.
         warnings: what a person should know before saying yes. isolation: what the backend gives, shown in the plan.

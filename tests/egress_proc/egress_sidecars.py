@@ -461,15 +461,28 @@ class World:
 
 
 def make_world(authority: Authority) -> World:
-    """Start the servers: `allowed.test` and `*.wild.test` (443), `allowed.test:80`, `other.test:8443`, ssh ones."""
+    """Start the servers: `allowed.test` and `*.wild.test` (443), `allowed.test:80`, `other.test:8443`, ssh ones.
+
+    `api.test` (443) is the first of them, with methods and paths limited.
+    """
     address = loopback()
-    context = authority.issue("allowed.test", "*.wild.test", "wild.test", "*.b.wild.test", "evil.test")
-    names = ("allowed.test", "a.wild.test", "a.b.wild.test", "wild.test", "evil.test", "other.test", "git.test")
+    context = authority.issue("allowed.test", "*.wild.test", "wild.test", "*.b.wild.test", "evil.test", "api.test")
+    names = (
+        "allowed.test",
+        "api.test",
+        "a.wild.test",
+        "a.b.wild.test",
+        "wild.test",
+        "evil.test",
+        "other.test",
+        "git.test",
+    )
     policy = compile_policy(
         bottle="demo/implementer",
         launch="launch-1",
         allow=[("allowed.test", 443), ("allowed.test", 80), ("*.wild.test", 443), ("other.test", 8443),
-               ("localhost", 443), ("selfsigned.test", 9443), ("dead.test", 9444)],
+               ("localhost", 443), ("selfsigned.test", 9443), ("dead.test", 9444),
+               {"host": "api.test", "port": 443, "methods": ["GET", "HEAD"], "paths": ["/repos/acme/*", "/user"]}],
         ssh=[("git.test", 22022), ("git.test", 22023)],
         hosts=dict.fromkeys((*names, "selfsigned.test", "dead.test"), address),
     )  # fmt: skip

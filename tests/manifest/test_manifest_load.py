@@ -63,15 +63,12 @@ def test_refuses_one_wrong_thing_with_one_message(tmp_path: Path, case: dict[str
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("methods", ["GET"]),
-        ("paths", ["/x"]),
         ("scan", "warn"),
         ("scan", "off"),
         ("bypass_tls", True),
         ("inject", {"header": "X-Key", "value": "${K}"}),
         ("credentials", "agent"),
         ("websocket", True),
-        ("methods", []),
     ],
 )
 def test_refuses_rule_keys_that_are_not_enforced_yet(tmp_path: Path, key: str, value: Any) -> None:
@@ -80,6 +77,33 @@ def test_refuses_rule_keys_that_are_not_enforced_yet(tmp_path: Path, key: str, v
         (
             f"m.yaml:1 bottles/dev/egress/allow/0/{key}: `{key}` is planned, but this release does not enforce it yet. "
             "Remove it; nothing is taken as granted that is not enforced"
+        )
+    ]
+
+
+def test_keeps_methods_and_paths_as_they_are_written(tmp_path: Path) -> None:
+    rule = {"host": "a.b", "methods": ["POST", "GET"], "paths": ["/repos/acme/*", "/"]}
+    (found,) = load(tmp_path, changed("bottles/dev/egress/allow/0", rule)).manifest.bottles["dev"].egress.allow
+    assert (found.methods, found.paths) == (("POST", "GET"), ("/repos/acme/*", "/"))
+
+
+def test_names_the_line_of_the_second_rule_for_one_host_and_port(tmp_path: Path) -> None:
+    text = """\
+version: 1
+bottles:
+  dev:
+    egress:
+      allow:
+        - a.b
+        - c.d
+        - host: A.b
+          methods: [GET]
+agents: {one: {bottle: dev}}
+"""
+    assert problems(tmp_path, text) == [
+        (
+            "m.yaml:8 bottles/dev/egress/allow/2: `a.b:443` is allowed twice, here and at `allow/0`. "
+            "Keep one rule for each host and port"
         )
     ]
 
