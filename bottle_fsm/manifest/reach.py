@@ -5,19 +5,19 @@ Not its duty: who runs in it (`model`), what the keys look like in a file (`load
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from bottle_fsm.manifest import hosts, limits, names, template
+from bottle_fsm.manifest.inject import Injections
 from bottle_fsm.manifest.refusal import Refusal
+from bottle_fsm.manifest.strict import Strict, Text
 
 Guard = Literal["auto", "pipelock", "builtin"]
 Scan = Literal["block", "warn", "off"]
 Credentials = Literal["injected", "none", "agent"]
 
-Text = Annotated[str, Field(strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
 Port = Annotated[int, Field(strict=True, ge=1, le=65535), BeforeValidator(limits.check_port)]
 Method = Annotated[limits.Method, BeforeValidator(limits.check_method)]
@@ -27,14 +27,6 @@ HostPattern = Annotated[Text, AfterValidator(hosts.check_host_pattern)]
 Address = Annotated[Text, AfterValidator(hosts.check_address)]
 StaticNames = Annotated[dict[Host, Address], BeforeValidator(hosts.check_static_names)]
 HostPath = Annotated[Text, AfterValidator(names.check_path)]
-
-_HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
-
-
-class Strict(BaseModel):
-    """Base of all manifest models: frozen, and closed against keys that it does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, validate_default=False)
 
 
 class EnvValue(Strict):
@@ -99,21 +91,6 @@ def _env_value(value: Any) -> Any:
     return value
 
 
-class Inject(Strict):
-    """A header that the interceptor puts into requests, so that the agent uses a secret without seeing it."""
-
-    header: Annotated[Text, Field(description="the header's name")]
-    value: Annotated[Text, Field(description="its value, with `${NAME}` for the secret")]
-
-    @model_validator(mode="after")
-    def _check(self) -> Inject:
-        if not _HEADER.fullmatch(self.header):
-            raise Refusal(f"`{self.header}` is no valid header name", "Use a name such as Authorization")
-        if not template.variables(self.value):
-            raise Refusal("the value to inject stands in the manifest itself", "Take it from the host: `${NAME}`")
-        return self
-
-
 class Rule(Strict):
     """One host, or all hosts below a suffix, that the agent may reach. A plain text is short for `{host: text}`."""
 
@@ -134,7 +111,9 @@ class Rule(Strict):
     ] = None
     scan: Annotated[Scan, Field(description="what happens when the body of a request holds a secret")] = "block"
     bypass_tls: Annotated[Flag, Field(description="leave TLS closed: nothing inside can be checked")] = False
-    inject: Annotated[Inject | None, Field(description="a header to put into each request")] = None
+    inject: Annotated[
+        Injections | None, Field(min_length=1, description="a credential to put into each request, or a list of them")
+    ] = None
     credentials: Annotated[Credentials | None, Field(description="whose credentials may be sent")] = None
     websocket: Annotated[Flag, Field(description="allow the upgrade to a WebSocket")] = False
 
@@ -160,7 +139,7 @@ class Egress(Strict):
     hosts: Annotated[
         StaticNames,
         Field(description="static names: host to address; the only way to a private address, for that address alone"),
-    ] = {}
+    ] = {}  # noqa: RUF012 - pydantic copies a default, and the model is frozen
     upstream_ca: Annotated[
         tuple[HostPath, ...],
         Field(description="PEM files with further roots that the interceptor trusts; relative to the manifest"),
@@ -223,7 +202,7 @@ class Reach(Strict):
             Annotated[EnvValue, BeforeValidator(_env_value, json_schema_input_type=Text | EnvValue)],
         ],
         Field(description="environment variables"),
-    ] = {}
+    ] = {}  # noqa: RUF012 - pydantic copies a default, and the model is frozen
     egress: Annotated[Egress, Field(description="what leaves the bottle")] = Egress()
     ssh: Annotated[tuple[SshHost, ...], Field(description="hosts that may be reached by ssh")] = ()
     resources: Annotated[Resources, Field(description="limits of the agent's container")] = Resources()

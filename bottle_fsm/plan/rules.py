@@ -36,7 +36,7 @@ def provider_entries(hosts: Sequence[str]) -> list[Json]:
 
 def entry_of(rule: Rule) -> Json:
     """Return the entry of one rule of a manifest: equal for equal wishes, and without any value that is injected."""
-    injected = [f"header {rule.inject.header}"] if rule.inject else []
+    injected = sorted(f"{one.kind} {one.name or 'Authorization'}" for one in rule.inject or ())
     wishes: Json = {
         "methods": [method for method in METHODS if method in (rule.methods or ())],
         "paths": sorted(set(rule.paths or ())),
