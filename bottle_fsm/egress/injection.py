@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, get_args
 from urllib.parse import quote, unquote_to_bytes
 
+from bottle_fsm.places import MIN_INJECTED_BYTES
+
 Kind = Literal["header", "bearer", "basic", "query"]
 Header = tuple[bytes, bytes]
 
-MIN_HIDDEN: Final = 8
-"""Bytes; a shorter value would be found in answers everywhere, so that it could not be kept out of them."""
 _HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 _PARAMETER: Final = re.compile(r"[A-Za-z0-9._~-]{1,64}")
 _NOTHING: Final = re.compile("")
@@ -128,14 +128,14 @@ def _problem(injection: Injection) -> str:
         (injection.kind == "basic" and ":" not in injection.value, "basic wants user and password with a colon"),
         (not all(secret and secret in injection.value for secret in secrets), "its value holds every hidden secret"),
         (not all(mark for _, mark in injection.hidden), "every hidden secret has a placeholder"),
-        (not any(can_be_hidden(secret) for secret in secrets), f"a secret has at least {MIN_HIDDEN} bytes"),
+        (not any(can_be_hidden(secret) for secret in secrets), f"a secret has at least {MIN_INJECTED_BYTES} bytes"),
     )
     return next((problem for wrong, problem in checks if wrong), "")
 
 
 def can_be_hidden(secret: str) -> bool:
     """Tell whether a secret is one that can be told from other text in an answer."""
-    return len(secret.encode()) >= MIN_HIDDEN and bool(secret.strip("*"))
+    return len(secret.encode()) >= MIN_INJECTED_BYTES and bool(secret.strip("*"))
 
 
 def _with_header(headers: Sequence[Header], name: bytes, value: bytes) -> tuple[Header, ...]:

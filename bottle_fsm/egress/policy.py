@@ -50,6 +50,8 @@ class EgressPolicy:
         rules: allowed destinations, sorted, without doubles.
         hosts: static name → address pairs, sorted; such an address may be private, for that name only.
         gate_host: the name that the interceptor answers itself.
+        model_host: the host of the agent's model, empty when there is none. A known secret on its way there is
+            replaced, not refused: an agent that once printed its environment must stay usable.
     """
 
     bottle: str
@@ -57,6 +59,7 @@ class EgressPolicy:
     rules: tuple[Rule, ...]
     hosts: tuple[tuple[str, str], ...] = ()
     gate_host: str = GATE_HOST
+    model_host: str = ""
 
     def match(self, host: str, port: int) -> Rule | None:
         """Return the rule that allows a host and port, an exact one before a wildcard; None when there is none.
@@ -83,6 +86,7 @@ class EgressPolicy:
             "bottle": self.bottle,
             "launch": self.launch,
             "gate_host": self.gate_host,
+            "model_host": self.model_host,
             "rules": [rule.to_json() for rule in self.rules],
             "hosts": dict(self.hosts),
         }
@@ -101,12 +105,14 @@ class EgressPolicy:
                 or one in which a key stands twice, never reads as a weaker policy.
         """
         value = json.loads(text)
-        fields = {"version", "bottle", "launch", "gate_host", "rules", "hosts"}
+        fields = {"version", "bottle", "launch", "gate_host", "model_host", "rules", "hosts"}
         if not isinstance(value, dict) or set(value) != fields or value["version"] != VERSION:
             raise ValueError(f"an egress policy is a JSON object with version {VERSION} and exactly {sorted(fields)}")
         for name in ("bottle", "launch", "gate_host"):
             if not isinstance(value[name], str) or not value[name]:
                 raise ValueError(f"{name} is a text that is not empty")
+        if not isinstance(value["model_host"], str):
+            raise ValueError("model_host is a text")  # noqa: TRY004 - wrong data, as any other field
         if not isinstance(value["rules"], list) or not isinstance(value["hosts"], dict):
             raise ValueError("rules is a list and hosts is an object")  # noqa: TRY004 - wrong data, as any other field
         policy = cls(
@@ -115,19 +121,21 @@ class EgressPolicy:
             rules=_sorted_rules([Rule.from_json(entry) for entry in value["rules"]]),
             hosts=_hosts_of(value["hosts"]),
             gate_host=normalise_host(value["gate_host"]),
+            model_host=_optional_host(value["model_host"]),
         )
         if policy.to_json() != text:
             raise ValueError("an egress policy is written in its canonical form")
         return policy
 
 
-def compile_policy(
+def compile_policy(  # noqa: PLR0913 - the parts of a policy, by name
     *,
     bottle: str,
     launch: str,
     allow: Sequence[Any],
     ssh: Sequence[tuple[str, int]] = (),
     hosts: Mapping[str, str] | None = None,
+    model_host: str = "",
 ) -> EgressPolicy:
     """Build a policy from what a manifest says.
 
@@ -138,13 +146,24 @@ def compile_policy(
             `rule.rule_of_entry`), or host and port alone; port 80 means plain HTTP, any other port TLS.
         ssh: exact host and port of each declared raw-TCP destination.
         hosts: static name → address.
+        model_host: the host of the agent's model, if it has one.
 
     Raises:
         ValueError: a rule or an address makes no sense, a name of ours is asked for, or one destination has two rules
             that differ.
     """
     rules = [*(rule_of_entry(entry) for entry in allow), *(ssh_rule(host, port) for host, port in ssh)]
-    return EgressPolicy(bottle=bottle, launch=launch, rules=_sorted_rules(rules), hosts=_hosts_of(hosts or {}))
+    return EgressPolicy(
+        bottle=bottle,
+        launch=launch,
+        rules=_sorted_rules(rules),
+        hosts=_hosts_of(hosts or {}),
+        model_host=_optional_host(model_host),
+    )
+
+
+def _optional_host(text: str) -> str:
+    return normalise_host(text) if text else ""
 
 
 def _sorted_rules(rules: list[Rule]) -> tuple[Rule, ...]:

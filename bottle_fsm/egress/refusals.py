@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from mitmproxy import http
@@ -12,6 +12,7 @@ from mitmproxy import http
 from bottle_fsm.egress.jsonlines import JsonLines
 from bottle_fsm.egress.verdict import Decision
 
+CREDENTIAL_REFUSED: Final = "credential_refused"
 STARTED: Final = "bottle.started"
 """Mark of a flow: when its head came, for the duration in the log."""
 
@@ -63,18 +64,26 @@ class Outcome:
         return json_response(request, self.status, self.body if self.body is not None else refused)
 
 
+def after(head: Outcome, body: Outcome) -> Outcome:
+    """Return the outcome of a whole request: the body's, with what was noted about an allowed head."""
+    if not body.allow or not head.findings:
+        return body
+    return replace(body, reason=body.reason or head.reason, findings=(*head.findings, *body.findings))
+
+
 class DecisionLog:
     """Writes one line per decision."""
 
     def __init__(self, lines: JsonLines) -> None:
         self._lines = lines
 
-    def write(self, flow: http.HTTPFlow, outcome: Outcome) -> None:
-        """Record a decision about a request or a CONNECT."""
+    def write(self, flow: http.HTTPFlow, outcome: Outcome, *, injected: tuple[str, ...] = ()) -> None:
+        """Record a decision about a request or a CONNECT; `injected` names what was put in, never a value."""
         request = flow.request
         started = flow.metadata.get(STARTED)
-        # A path in which the guard found a secret is not repeated.
-        path = "" if outcome.findings else request.path.split("?", 1)[0].split("#", 1)[0]
+        # A path in which a secret was found is not repeated; a credential's place is a name, and not in the path.
+        hidden = outcome.findings and outcome.reason != CREDENTIAL_REFUSED
+        path = "" if hidden else request.path.split("?", 1)[0].split("#", 1)[0]
         self._lines.write(
             "decision",
             host=request.host,
@@ -86,6 +95,7 @@ class DecisionLog:
             reason=outcome.reason,
             by=outcome.by,
             findings=list(outcome.findings),
+            injected=list(injected),
             status=outcome.status,
             bytes=len(request.raw_content or b""),
             ms=round((time.monotonic() - started) * 1000, 1) if started else 0.0,

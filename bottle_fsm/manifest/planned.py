@@ -13,7 +13,7 @@ from bottle_fsm.errors import Problem
 from bottle_fsm.manifest.model import Rule
 from bottle_fsm.yamlfile import Document, KeyPath
 
-PLANNED_RULE_KEYS: Final = ("scan", "bypass_tls", "inject", "credentials", "websocket")
+PLANNED_RULE_KEYS: Final = ("bypass_tls", "websocket")
 
 
 def planned_problems(document: Document) -> Iterator[tuple[KeyPath, Problem]]:

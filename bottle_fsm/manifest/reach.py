@@ -49,7 +49,7 @@ class EnvValue(Strict):
     ] = False
     to: Annotated[
         tuple[HostPattern, ...],
-        Field(description="hosts that the secret is meant for; recorded and shown in the plan, but not yet enforced"),
+        Field(description="hosts that the secret may be sent to; in a request to any other it is refused"),
     ] = ()
 
     @property
@@ -109,12 +109,25 @@ class Rule(Strict):
         ),
         BeforeValidator(limits.check_paths),
     ] = None
-    scan: Annotated[Scan, Field(description="what happens when the body of a request holds a secret")] = "block"
+    scan: Annotated[
+        Scan | None,
+        Field(
+            description="what happens when the guard finds a secret in the body of a request; `off` does not ask it; "
+            "without it `block`, and `off` for the host of the provider's model"
+        ),
+    ] = None
     bypass_tls: Annotated[Flag, Field(description="leave TLS closed: nothing inside can be checked")] = False
     inject: Annotated[
         Injections | None, Field(min_length=1, description="a credential to put into each request, or a list of them")
     ] = None
-    credentials: Annotated[Credentials | None, Field(description="whose credentials may be sent")] = None
+    credentials: Annotated[
+        Credentials | None,
+        Field(
+            description="whose credentials may be sent: none but those that are injected, none but secrets whose `to` "
+            "names the host, or any that the agent has; without it `injected` where something is injected and for the "
+            "provider's hosts, else `none`"
+        ),
+    ] = None
     websocket: Annotated[Flag, Field(description="allow the upgrade to a WebSocket")] = False
 
 

@@ -84,6 +84,7 @@ class BottlePlan:
         policy: the reach: `allow` as rules in long form (see `plan.rules`), `ssh` as pairs of host and port, `hosts` as
             static name → address. `plan.build.launch_policy` makes of it what the sidecars get.
         env: the agent's literal variables. secrets: names of its secret variables, with where each may go.
+        injections: what the interceptor puts into requests: rule, kind, name, template of the value, and placeholders.
         provision: one item for each name of `PROVISION_ORDER` after `ca`.
         warnings: what a person should know before saying yes. isolation: what the backend gives, shown in the plan.
     """
@@ -104,6 +105,7 @@ class BottlePlan:
     provision: tuple[ProvisionItem, ...]
     warnings: tuple[str, ...] = ()
     isolation: tuple[str, ...] = ()
+    injections: tuple[Json, ...] = ()
 
     def object(self, role: str) -> PlannedObject:
         """Return the planned object of a role that has exactly one."""
@@ -129,6 +131,7 @@ class BottlePlan:
         value["env"] = dict(self.env)
         value["warnings"] = list(self.warnings)
         value["isolation"] = list(self.isolation)
+        value["injections"] = list(self.injections)
         return value
 
     @classmethod
@@ -140,4 +143,5 @@ class BottlePlan:
         known["secrets"] = {name: tuple(to) for name, to in value["secrets"].items()}
         known["warnings"] = tuple(value["warnings"])
         known["isolation"] = tuple(value["isolation"])
+        known["injections"] = tuple(value.get("injections", ()))
         return cls(**known)

@@ -18,6 +18,7 @@ from bottle_fsm.manifest.spec import BottleSpec
 from bottle_fsm.model import Json
 from bottle_fsm.places import WORKSPACE
 from bottle_fsm.plan.bottle_plan import ProvisionItem
+from bottle_fsm.plan.injections import injections, placeholders
 from bottle_fsm.plan.providers import PROVIDERS, Provider
 from bottle_fsm.plan.rules import allow_entries
 
@@ -52,6 +53,7 @@ class CommonParts:
     policy: Json
     env: Mapping[str, str]
     secrets: Mapping[str, tuple[str, ...]]
+    injections: tuple[Json, ...]
     provision: tuple[ProvisionItem, ...]
     warnings: tuple[str, ...]
     command: tuple[str, ...]
@@ -76,8 +78,9 @@ def common_parts(spec: BottleSpec, sources: HostSources) -> CommonParts:
     return CommonParts(
         spec=spec.digest,
         policy=policy,
-        env={**provider.env, **sources.env.literals},
+        env={**provider.env, **placeholders(spec.bottle, reach), **sources.env.literals},
         secrets={name: secret.to for name, secret in sorted(sources.env.secrets.items())},
+        injections=tuple(injections(spec.bottle, reach)),
         provision=_items(agent, reach, provider, sources),
         warnings=_warnings(reach, provider, sources),
         command=agent_command(agent),
@@ -104,6 +107,7 @@ def launch_policy(policy: Json, *, bottle: str, launch: str) -> EgressPolicy:
         allow=policy["allow"],
         ssh=[(host, port) for host, port in policy["ssh"]],
         hosts=policy["hosts"],
+        model_host=policy.get("model_host", ""),
     )
 
 
@@ -113,6 +117,7 @@ def _policy(reach: Reach, provider: Provider) -> Json:
         "allow": allow_entries(reach, provider),
         "ssh": [list(pair) for pair in sorted((entry.host, entry.port) for entry in reach.ssh)],
         "hosts": dict(sorted(reach.egress.hosts.items())),
+        "model_host": provider.hosts[0] if provider.hosts else "",
     }
 
 

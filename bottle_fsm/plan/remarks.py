@@ -85,7 +85,7 @@ class _Look:
         name = self._provider.name
         if rule.host in self._provider.hosts and not _wishes(rule):
             problem = f"provider {name} needs `{rule.host}:{rule.port}`, and it is allowed without this rule"
-            yield problem, "Remove it: it takes the place of what the provider's own rule says beyond host and port"
+            yield problem, "Remove it"
         own = {other.host for other in self._reach.egress.allow if other.port == egress.HTTPS_PORT}
         covered = [h for h in self._provider.hosts if h not in own and _covers(rule, h, rule.port)]
         if covered and (rule.methods or rule.paths):
@@ -123,6 +123,7 @@ def _covers(rule: Rule, host: str, port: int) -> bool:
 
 
 def _wishes(rule: Rule) -> Json:
+    """Return what a rule says itself beyond host and port."""
     return {name: value for name, value in entry_of(rule).items() if name not in {"host", "port"}}
 
 

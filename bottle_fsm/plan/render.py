@@ -103,7 +103,7 @@ def _environment(plan: BottlePlan) -> list[str]:
     lines = [f"{safe(name)}={safe(value)}" for name, value in plan.env.items()]
     for name, to in plan.secrets.items():
         where = f"may go to {', '.join(safe(host) for host in to)}" if to else "may go nowhere outside"
-        lines.append(f"{safe(name)} (secret, {where}; recorded, not enforced in this release)")
+        lines.append(f"{safe(name)} (secret, {where})")
     return lines
 
 

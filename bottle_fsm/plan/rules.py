@@ -20,12 +20,14 @@ _FLAGS: Final = ("websocket", "bypass_tls")
 def allow_entries(reach: Reach, provider: Provider) -> list[Json]:
     """Return an entry for each rule of the manifest, and for each host of the provider that it has no rule for.
 
-    Entries are sorted by host and port. A rule of the manifest takes the place of the provider's own wholly.
+    Entries are sorted by host and port. A rule of the manifest takes the place of the provider's own; what it leaves
+    open about scan and credentials stays as the provider needs it.
     """
-    own = [entry_of(rule) for rule in reach.egress.allow]
-    taken = {(entry["host"], entry["port"]) for entry in own}
-    provided = [e for e in provider_entries(provider.hosts) if (e["host"], e["port"]) not in taken]
-    return sorted([*own, *provided], key=lambda entry: (entry["host"], entry["port"]))
+    provided = {(e["host"], e["port"]): e for e in provider_entries(provider.hosts)}
+    found = dict(provided)
+    for rule in reach.egress.allow:
+        found[rule.host, rule.port] = entry_of(rule, provided.get((rule.host, rule.port)))
+    return [entry for _, entry in sorted(found.items())]
 
 
 def provider_entries(hosts: Sequence[str]) -> list[Json]:
@@ -34,14 +36,22 @@ def provider_entries(hosts: Sequence[str]) -> list[Json]:
     return [{**entry, "scan": "off"} if not number else entry for number, entry in enumerate(entries)]
 
 
-def entry_of(rule: Rule) -> Json:
-    """Return the entry of one rule of a manifest: equal for equal wishes, and without any value that is injected."""
+def entry_of(rule: Rule, provided: Json | None = None) -> Json:
+    """Return the entry of one rule of a manifest: equal for equal wishes, and without any value that is injected.
+
+    Args:
+        rule: the rule.
+        provided: the provider's own entry for this host and port, if it has one.
+    """
     injected = sorted(f"{one.kind} {one.name or 'Authorization'}" for one in rule.inject or ())
+    by_default = default_credentials(injected)
+    scan = rule.scan or (provided or {}).get("scan", "block")
+    credentials = rule.credentials or (provided or {}).get("credentials", by_default)
     wishes: Json = {
         "methods": [method for method in METHODS if method in (rule.methods or ())],
         "paths": sorted(set(rule.paths or ())),
-        "scan": rule.scan if rule.scan != "block" else "",
-        "credentials": rule.credentials if rule.credentials != default_credentials(injected) else "",
+        "scan": scan if scan != "block" else "",
+        "credentials": credentials if credentials != by_default else "",
         "inject": injected,
         **{name: getattr(rule, name) for name in _FLAGS},
     }

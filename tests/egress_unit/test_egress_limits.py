@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from bottle_fsm.egress import detectors, guard_connect, guard_scan, pump, wire
-from bottle_fsm.egress.delivered import DeliveredTokens
+from bottle_fsm.egress.delivered import DeliveredSecrets
 from bottle_fsm.egress.files import interceptor_secrets
 from bottle_fsm.egress.jsonlines import JsonLines
 from bottle_fsm.egress.policy import compile_policy
@@ -219,7 +219,7 @@ def test_relays_nothing_when_the_guard_opens_no_tunnel(tmp_path: Path, answer: b
             relay = Relay(
                 policy_for(22),
                 Address(HOST, port),
-                DeliveredTokens(secrets),
+                DeliveredSecrets(secrets),
                 JsonLines(stream=stream),
                 caps=RelayCaps(pump.Caps(1000, 5, 5), 2),
             )
@@ -240,7 +240,7 @@ def test_relay_records_a_client_that_says_nothing_and_one_that_breaks_it(
 
     async def run() -> None:
         caps = RelayCaps(pump.Caps(1000, 5, 5), 2)
-        tokens = DeliveredTokens(tmp_path / "absent")
+        tokens = DeliveredSecrets(tmp_path / "absent")
         relay = Relay(policy_for(22), Address(HOST, 1), tokens, JsonLines(stream=stream), caps=caps)
         async with serving(relay.serve) as port:
             for raw in (b"", b"CONNECT g.test:22 HTTP/1.1\r\n\r\n"):

@@ -115,6 +115,7 @@ def resolve(spec: BottleSpec, host: Host, engine: Engine) -> DockerBottlePlan:
         policy=given.common.policy,
         env=given.common.env,
         secrets=given.common.secrets,
+        injections=given.common.injections,
         provision=given.common.provision,
         warnings=given.common.warnings,
         isolation=_isolation(agent),

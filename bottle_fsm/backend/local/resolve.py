@@ -91,6 +91,7 @@ def resolve(spec: BottleSpec, host: Host) -> LocalBottlePlan:
         policy=common.policy,
         env=common.env,
         secrets=common.secrets,
+        injections=common.injections,
         provision=common.provision,
         warnings=(*common.warnings, *_warnings(reach)),
         isolation=_isolation(reach, agent),
