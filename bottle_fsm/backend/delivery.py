@@ -12,6 +12,7 @@ from typing import Final
 from bottle_fsm.egress import files
 from bottle_fsm.egress.injection import Injection
 from bottle_fsm.egress.known import KnownSecret
+from bottle_fsm.errors import DecisionNeededError
 from bottle_fsm.model import Json
 from bottle_fsm.plan.bottle_plan import BottlePlan
 from bottle_fsm.secret import Secret
@@ -25,7 +26,7 @@ def for_interceptor(plan: BottlePlan, steps: Steps) -> bytes:
     """Return the interceptor's delivery: tokens, every secret that the bottle knows, and the values to inject.
 
     Raises:
-        DecisionNeededError: a value is not to be had now; names it.
+        DecisionNeededError: a value is not to be had now, or cannot be injected; names it.
     """
     secrets = [(name, steps.secret(name), to) for name, to in sorted(plan.secrets.items())]
     secrets.append((CANARY, canary(steps), ()))
@@ -69,6 +70,13 @@ def _by_value(secrets: list[tuple[str, Secret, tuple[str, ...]]]) -> list[KnownS
 
 def _injection(planned: Json, value: Secret, held: dict[str, Secret]) -> Injection:
     hidden = tuple((secret.reveal(), str(planned["held"][name])) for name, secret in held.items())
-    return Injection(
-        rule=planned["rule"], kind=planned["kind"], name=planned["name"], value=value.reveal(), hidden=hidden
-    )
+    try:
+        return Injection(
+            rule=planned["rule"], kind=planned["kind"], name=planned["name"], value=value.reveal(), hidden=hidden
+        )
+    except ValueError as error:  # its text holds no value
+        raise DecisionNeededError(
+            f"what is to be injected at {planned['rule']} cannot be: {error}",
+            place=f"env/{', '.join(held)}",
+            hint="Give the host variable another value and run the same command again",
+        ) from None

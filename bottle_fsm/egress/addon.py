@@ -14,7 +14,7 @@ from mitmproxy.connection import Client, Server
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
 from bottle_fsm.egress import refusals, verdict
-from bottle_fsm.egress.answers import put_in, stream_answer
+from bottle_fsm.egress.answers import put_in, replace_answer, scrub_trailers, stream_answer
 from bottle_fsm.egress.bounded_http import UNDECIDED, BodyBudget
 from bottle_fsm.egress.closed_doors import ClosedDoors
 from bottle_fsm.egress.delivered import Delivered, DeliveredSecrets
@@ -22,7 +22,7 @@ from bottle_fsm.egress.doors import Clearances
 from bottle_fsm.egress.hosts import normalise_host
 from bottle_fsm.egress.judge import Judge
 from bottle_fsm.egress.policy import EgressPolicy
-from bottle_fsm.egress.refusals import DecisionLog, Outcome, after
+from bottle_fsm.egress.refusals import ANSWER_ENCODED, DecisionLog, Outcome, after
 from bottle_fsm.egress.request_parts import frame_body
 from bottle_fsm.egress.scan import ScanClient
 from bottle_fsm.egress.settings import Address
@@ -114,18 +114,31 @@ class EgressAddon(ClosedDoors):
         if head is None:
             return
         outcome = after(head, await self._judge.body(flow.request))
-        injected = self._inject(flow, outcome.rule) if outcome.allow else ()
-        self._egress.log.write(flow, outcome, injected=injected)
-        if outcome.allow:
-            self._send_by_guard(flow)
-            flow.response = None
-        else:
+        if not outcome.allow:
+            self._egress.log.write(flow, outcome)
             flow.response = outcome.response(flow.request)
+            return
+        injected = self._inject(flow, outcome.rule)
+        self._send_by_guard(flow)
+        self._egress.log.write(flow, outcome, injected=injected)
+        flow.response = None
+
+    # --- the answer ------------------------------------------------------------------------------------------------
 
     def responseheaders(self, flow: http.HTTPFlow) -> None:
         """Stream every response, so that its size costs no memory; injected values are taken out of it on the way."""
-        if flow.response is not None:
-            stream_answer(flow)
+        before, flow.error = flow.error, refusals.killed()
+        if flow.response is not None and not stream_answer(flow):
+            outcome = Outcome(allow=False, status=502, rule=_rule(flow.metadata.get(UNDECIDED)), reason=ANSWER_ENCODED)
+            self._egress.log.write(flow, outcome)
+            replace_answer(flow, outcome.response(flow.request))
+        flow.error = before
+
+    def response(self, flow: http.HTTPFlow) -> None:
+        """Take injected values out of what follows the body of an answer."""
+        before, flow.error = flow.error, refusals.killed()
+        scrub_trailers(flow)
+        flow.error = before
 
     def _inject(self, flow: http.HTTPFlow, rule: str) -> tuple[str, ...]:
         """Put in what the rule says, after everything was scanned; return the names of what was put in."""

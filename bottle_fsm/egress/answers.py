@@ -17,6 +17,7 @@ INJECTED: Final = "bottle.injected"
 """Mark of a flow: what was put into its request."""
 _PARTS: Final = ("range", "if-range")
 _NO_BODY: Final = frozenset({204, 304})
+_PLAIN: Final = frozenset({"", "identity", "chunked"})
 
 
 def put_in(flow: http.HTTPFlow, injections: Sequence[Injection]) -> None:
@@ -38,24 +39,75 @@ def put_in(flow: http.HTTPFlow, injections: Sequence[Injection]) -> None:
     flow.metadata[INJECTED] = tuple(injections)
 
 
-def stream_answer(flow: http.HTTPFlow) -> None:
-    """Let an answer pass as it comes, without the values that were put into its request."""
+def stream_answer(flow: http.HTTPFlow) -> bool:
+    """Let an answer pass as it comes, without the values that were put into its request.
+
+    Returns:
+        False when it cannot be looked through, because it is compressed: the server was asked for a plain one. The
+        answer is then unchanged, and must not pass.
+    """
     response = flow.response
+    injections = _injected(flow)
     if response is None:
-        return
-    injections = flow.metadata.get(INJECTED, ())
+        return True
     if not injections:
         response.stream = True
-        return
-    response.headers = http.Headers([(name, scrub(value, injections)) for name, value in response.headers.fields])
+        return True
+    response.headers = _scrubbed(response.headers, injections)
     response.reason = scrub(response.reason.encode("latin-1", "replace"), injections).decode("latin-1")
     if flow.request.method.upper() == "HEAD" or response.status_code in _NO_BODY:
-        response.stream = True
-        return
+        response.stream = _nothing
+        return True
+    if _is_encoded(response.headers):
+        return False
     scrubber = Scrubber(injections)
-    response.headers.pop("content-length", None)
-    if flow.request.is_http2:
-        response.headers.pop("transfer-encoding", None)
-    else:
+    _frame(flow.request, response)
+    response.stream = lambda data: _pieces(scrubber.feed(data) if data else scrubber.finish())
+    return True
+
+
+def replace_answer(flow: http.HTTPFlow, answer: http.Response) -> None:
+    """Send another answer in place of one that has begun; what is still coming of that one is thrown away."""
+    left = _pieces(answer.raw_content or b"")
+    _frame(flow.request, answer)
+    answer.stream = lambda _: [left.pop()] if left else []
+    flow.response = answer
+
+
+def scrub_trailers(flow: http.HTTPFlow) -> None:
+    """Take injected values out of the headers that follow the body of an answer."""
+    injections = _injected(flow)
+    if injections and flow.response is not None and flow.response.trailers:
+        flow.response.trailers = _scrubbed(flow.response.trailers, injections)
+
+
+def _injected(flow: http.HTTPFlow) -> tuple[Injection, ...]:
+    found: tuple[Injection, ...] = flow.metadata.get(INJECTED, ())
+    return found
+
+
+def _scrubbed(headers: http.Headers, injections: Sequence[Injection]) -> http.Headers:
+    return http.Headers([(scrub(name, injections), scrub(value, injections)) for name, value in headers.fields])
+
+
+def _is_encoded(headers: http.Headers) -> bool:
+    """Tell whether a body does not come byte for byte as it is."""
+    codings = ",".join((*headers.get_all("content-encoding"), *headers.get_all("transfer-encoding")))
+    return any(word.strip().lower() not in _PLAIN for word in codings.split(","))
+
+
+def _frame(request: http.Request, response: http.Response) -> None:
+    """Let a body of any length follow: in chunks, in frames of HTTP/2, or up to the end of the connection."""
+    for name in ("content-length", "transfer-encoding"):
+        response.headers.pop(name, None)
+    if request.http_version == "HTTP/1.1":
         response.headers["transfer-encoding"] = "chunked"
-    response.stream = lambda data: scrubber.feed(data) if data else scrubber.finish()
+
+
+def _pieces(data: bytes) -> list[bytes]:
+    """Return what is to be sent; an empty piece would be the end of a body that comes in chunks."""
+    return [data] if data else []
+
+
+def _nothing(_: bytes) -> list[bytes]:
+    return []

@@ -28,6 +28,7 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 _BREAKS: Final = re.compile(rb"[\x00\r\n]")
 _PARAMETER_ENDS: Final = re.compile(rb"[?&;#]")
+_PARAMETER_ENDS_KEPT: Final = re.compile(rb"([?&;#])")
 _COOKIE_ENDS: Final = re.compile(rb"[;,]")
 _USERINFO: Final = re.compile(rb"(?:[a-z][a-z0-9+.-]*:)?//([^/?#]*)@", re.IGNORECASE)
 _BASIC: Final = re.compile(rb"\s*basic\s+([a-z0-9+/=]+)\s*", re.IGNORECASE)
@@ -39,6 +40,7 @@ _MAX_RUN: Final = 19
 _MAX_RUN_OF_BASIC: Final = 36
 """Beside a granted password: a user name, which can be as long as a UUID."""
 _MAX_CUTS: Final = 8
+_GONE: Final = b"***"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,16 @@ def credential_verdict(
         return ""
     known = placeholders if mode == "injected" else frozenset[bytes]()
     return next((one.place for one in credentials if not _is_excused(one.value, granted, known)), "")
+
+
+def without_credentials(headers: Headers, path: bytes) -> tuple[tuple[tuple[bytes, bytes], ...], bytes]:
+    """Return headers and target without the values of their credentials, for a scan where any credential may pass."""
+    fields = tuple((name, _GONE if any(_in_header(name, value)) else value) for name, value in headers)
+    start, *pieces = _PARAMETER_ENDS_KEPT.split(path)
+    for at in range(1, len(pieces), 2):
+        if any(_in_target(b"?" + pieces[at])):
+            pieces[at] = pieces[at].partition(b"=")[0] + b"=" + _GONE
+    return fields, b"".join((start, *pieces))
 
 
 def _in_header(name: bytes, value: bytes) -> Iterator[Credential]:

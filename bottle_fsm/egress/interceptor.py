@@ -24,6 +24,7 @@ from bottle_fsm.egress import authority, interceptor_settings, wire
 from bottle_fsm.egress.addon import Egress, EgressAddon
 from bottle_fsm.egress.bounded_http import BodyBudget
 from bottle_fsm.egress.delivered import DeliveredSecrets
+from bottle_fsm.egress.discreet import DiscreetLines
 from bottle_fsm.egress.doors import Clearances, ClearedTls, StrictNextLayer
 from bottle_fsm.egress.health import HealthServer
 from bottle_fsm.egress.interceptor_settings import InterceptorSettings
@@ -83,8 +84,8 @@ class Interceptor:
     def __init__(self, settings: InterceptorSettings) -> None:
         self._settings = settings
         policy = settings.policy
-        self._lines = JsonLines(bottle=policy.bottle, launch=policy.launch)
         self._secrets = DeliveredSecrets(settings.secrets_file)
+        self._lines = DiscreetLines(self._secrets, bottle=policy.bottle, launch=policy.launch)
         authority.ensure_authority(settings.confdir, name=f"bottle-fsm {policy.bottle} {policy.launch}")
         self._ca_sha256 = authority.publish_certificate(settings.confdir, settings.ca_file)
 

@@ -13,17 +13,18 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final, TypeVar
+from urllib.parse import parse_qsl
 
 from mitmproxy import http
 
 from bottle_fsm.egress import content, verdict
-from bottle_fsm.egress.credentials import credential_verdict, found_credentials
+from bottle_fsm.egress.credentials import credential_verdict, found_credentials, without_credentials
 from bottle_fsm.egress.delivered import Delivered, DeliveredSecrets
 from bottle_fsm.egress.gate import gate_answer
 from bottle_fsm.egress.hosts import normalise_host
 from bottle_fsm.egress.inflate import ScanLimitError
 from bottle_fsm.egress.policy import EgressPolicy
-from bottle_fsm.egress.refusals import CREDENTIAL_REFUSED, Outcome
+from bottle_fsm.egress.refusals import CREDENTIAL_REFUSED, KNOWN_MASKED, KNOWN_REFUSED, SCAN_LIMIT, Outcome
 from bottle_fsm.egress.request_parts import announced_length, strip_hop_headers, text_of_fields
 from bottle_fsm.egress.rule import Rule
 from bottle_fsm.egress.scan import Answer, ScanClient
@@ -52,14 +53,12 @@ class Judge:
         if not decision.allow:
             return Outcome.of(decision)
         if decision.rule == verdict.GATE_RULE:
-            target = request.path[:_GATE_URL_LIMIT]
-            status, body = await gate_answer(self._policy, self._scans, target, delivered.tokens.scan)
-            return Outcome(allow=False, status=status, rule=verdict.GATE_RULE, reason="answered_here", body=body)
+            return await self._gate(delivered, request)
         rule = self.rule_of(request)
         if announced_length(request) > content.MAX_BODY and rule.scan == "block":
             return Outcome(allow=False, status=413, rule=rule.name, reason="body_too_large")
         request.host = normalise_host(request.host)
-        refusal = self._credentials(delivered, rule, request)
+        refusal = _credential_problem(delivered, rule, request.host, request.headers, request.path)
         if refusal is not None:
             return refusal
         strip_hop_headers(request)
@@ -70,10 +69,9 @@ class Judge:
         delivered, rule = self._secrets.get(), self.rule_of(request)
         if delivered is None:
             return Outcome(allow=False, status=403, rule=rule.name, reason="not_ready")
-        trailers = request.trailers.fields if request.trailers else ()
-        place = _refused_credential(delivered, rule, request.host, trailers, "")
-        if place:
-            return Outcome(allow=False, status=403, rule=rule.name, reason=CREDENTIAL_REFUSED, findings=(place,))
+        refusal = _credential_problem(delivered, rule, request.host, request.trailers, "")
+        if refusal is not None:
+            return refusal
         try:
             data = content.decoded(request.raw_content or b"", request.headers.get_all("content-encoding"))
         except content.ContentError as error:
@@ -96,43 +94,49 @@ class Judge:
 
     # --- parts -----------------------------------------------------------------------------------------------------
 
-    def _credentials(self, delivered: Delivered, rule: Rule, request: http.Request) -> Outcome | None:
+    async def _gate(self, delivered: Delivered, request: http.Request) -> Outcome:
+        """Answer at the gate host; a secret is no part of a question, for a guard may resolve the name asked about."""
         try:
-            place = _refused_credential(delivered, rule, request.host, request.headers.fields, request.path)
+            names = delivered.known.found(_head_bytes(request))
         except ScanLimitError:
-            place = "too much to look through"
-        if not place:
-            return None
-        return Outcome(allow=False, status=403, rule=rule.name, reason=CREDENTIAL_REFUSED, findings=(place,))
+            return _refusal(verdict.GATE_RULE, SCAN_LIMIT)
+        target = request.path[:_GATE_URL_LIMIT]
+        asked = [value for _, value in parse_qsl(target.partition("?")[2])]
+        names = names.union(*map(delivered.known.found_in_host, asked))
+        if names:
+            return _refusal(verdict.GATE_RULE, KNOWN_REFUSED, names)
+        status, body = await gate_answer(self._policy, self._scans, target, delivered.tokens.scan)
+        return Outcome(allow=False, status=status, rule=verdict.GATE_RULE, reason="answered_here", body=body)
 
     async def _head_secrets(self, delivered: Delivered, rule: Rule, request: http.Request) -> Outcome:
-        known, host = delivered.known, request.host
+        known, host, noted = delivered.known, request.host, frozenset[str]()
+        in_host = known.refused(known.found_in_host(host), host)
         try:
             names = known.found(_head_bytes(request))
+            refused = known.refused(names, host)
+            if refused and not in_host and host == self._policy.model_host:
+                _mask_head(delivered, request, refused)
+                if not known.refused(known.found(_head_bytes(request)), host):
+                    noted, refused = refused, frozenset()
         except ScanLimitError:
-            return Outcome(allow=False, status=403, rule=rule.name, reason="scan_limit")
-        in_host = known.refused(known.found_in_host(host), host)
-        refused = known.refused(names, host)
-        if refused and not in_host and host == self._policy.model_host:
-            _mask_head(delivered, request, refused)
-            left = known.refused(known.found(_head_bytes(request)), host)
-            if not left:
-                outcome = await self._ask_head(delivered, rule, request, names - refused)
-                return _noted(outcome, "secret_masked", refused)
+            return _refusal(rule.name, SCAN_LIMIT)
         if refused or in_host:
-            findings = tuple(sorted(refused | in_host))
-            return Outcome(allow=False, status=403, rule=rule.name, reason="known_secret", findings=findings)
-        return await self._ask_head(delivered, rule, request, names)
+            return _refusal(rule.name, KNOWN_REFUSED, refused | in_host)
+        return _noted(await self._ask_head(delivered, rule, request, names), noted)
 
     async def _ask_head(
         self, delivered: Delivered, rule: Rule, request: http.Request, granted: frozenset[str]
     ) -> Outcome:
         """Ask the guard about URL and headers; what may go to this host is masked before."""
-        path = _in_path(delivered.known.mask(_path_bytes(request), granted)).decode("latin-1")
-        url = f"{request.scheme}://{request.host}:{request.port}{path}"
+        headers, path = request.headers, _path_bytes(request)
+        if rule.credentials == "agent":
+            fields, path = without_credentials(headers.fields, path)
+            headers = http.Headers(fields)
+        shown = _in_path(delivered.known.mask(path, granted)).decode("latin-1")
+        url = f"{request.scheme}://{request.host}:{request.port}{shown}"
         answer = await self._scans.url(url, delivered.tokens.scan)
         if answer.allow:
-            text = delivered.known.mask(text_of_fields(request.headers).encode("latin-1"), granted)
+            text = delivered.known.mask(text_of_fields(headers).encode("latin-1"), granted)
             answer = await self._scans.text(text.decode("latin-1"), delivered.tokens.scan)
         return _outcome(answer, rule.name, "guard_refused")
 
@@ -151,10 +155,9 @@ class Judge:
                     request.content = data = masked
                     noted, refused = refused, frozenset()
         except ScanLimitError:
-            return Outcome(allow=False, status=403, rule=rule.name, reason="scan_limit")
+            return _refusal(rule.name, SCAN_LIMIT)
         if refused:
-            findings = tuple(sorted(refused))
-            return Outcome(allow=False, status=403, rule=rule.name, reason="known_secret", findings=findings)
+            return _refusal(rule.name, KNOWN_REFUSED, refused)
         outcome = Outcome(allow=True, status=200, rule=rule.name)
         if rule.scan != "off":
             text = (await _aside(known.mask, data, names) + known.mask(tail, names)).decode("latin-1")
@@ -162,20 +165,37 @@ class Judge:
             outcome = _outcome(answer, rule.name, "guard_refused_body")
             if rule.scan == "warn" and outcome.status == 403:  # noqa: PLR2004 - found something; a failure is none
                 outcome = replace(outcome, allow=True, status=200, reason="guard_warned")
-        return _noted(outcome, "secret_masked", noted)
+        return _noted(outcome, noted)
 
 
-def _refused_credential(
-    delivered: Delivered, rule: Rule, host: str, fields: tuple[tuple[bytes, bytes], ...], path: str
-) -> str:
-    """Return the place of a credential that nobody granted for this host, or an empty text."""
+def _credential_problem(
+    delivered: Delivered, rule: Rule, host: str, headers: http.Headers | None, path: str
+) -> Outcome | None:
+    """Refuse a head, or trailers, with a credential that nobody granted for this host.
+
+    What is found is the credential's place, and the names of the known secrets in it, so that a log tells a leak from a
+    client that is only logged in.
+    """
+    known = delivered.known
 
     def granted(text: bytes) -> bool:
-        names = delivered.known.found(text)
-        return bool(names - delivered.known.refused(names, host))
+        names = known.found(text)
+        return bool(names - known.refused(names, host))
 
-    found = found_credentials(fields, path)
-    return credential_verdict(rule.credentials, found, granted=granted, placeholders=delivered.placeholders(rule.name))
+    found = found_credentials(headers.fields if headers else (), path)
+    placeholders = delivered.placeholders(rule.name)
+    try:
+        place = credential_verdict(rule.credentials, found, granted=granted, placeholders=placeholders)
+        if not place:
+            return None
+        names = known.refused(known.found(b"\n".join(one.value for one in found)), host)
+    except ScanLimitError:
+        return _refusal(rule.name, SCAN_LIMIT)
+    return replace(_refusal(rule.name, CREDENTIAL_REFUSED), findings=(place, *sorted(names)))
+
+
+def _refusal(rule: str, reason: str, names: frozenset[str] = frozenset()) -> Outcome:
+    return Outcome(allow=False, status=403, rule=rule, reason=reason, findings=tuple(sorted(names)))
 
 
 def _path_bytes(request: http.Request) -> bytes:
@@ -183,7 +203,8 @@ def _path_bytes(request: http.Request) -> bytes:
 
 
 def _head_bytes(request: http.Request) -> bytes:
-    return _path_bytes(request) + b"\n" + text_of_fields(request.headers).encode("latin-1")
+    line = bytes(request.data.method) + b" " + _path_bytes(request)
+    return line + b"\n" + text_of_fields(request.headers).encode("latin-1")
 
 
 def _mask_head(delivered: Delivered, request: http.Request, names: frozenset[str]) -> None:
@@ -204,11 +225,11 @@ async def _aside(work: Callable[..., _Found], data: bytes, *more: Any) -> _Found
     return await asyncio.to_thread(work, data, *more)
 
 
-def _noted(outcome: Outcome, reason: str, names: frozenset[str]) -> Outcome:
-    """Add to an allowed outcome what was done about secrets."""
+def _noted(outcome: Outcome, names: frozenset[str]) -> Outcome:
+    """Add to an allowed outcome which secrets were masked."""
     if not outcome.allow or not names:
         return outcome
-    return replace(outcome, reason=reason, findings=(*outcome.findings, *sorted(names)))
+    return replace(outcome, reason=KNOWN_MASKED, findings=(*outcome.findings, *sorted(names)))
 
 
 def _outcome(answer: Answer, rule: str, reason: str) -> Outcome:

@@ -8,11 +8,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from mitmproxy import http
+from mitmproxy.flow import Error
 
 from bottle_fsm.egress.jsonlines import JsonLines
 from bottle_fsm.egress.verdict import Decision
 
 CREDENTIAL_REFUSED: Final = "credential_refused"
+KNOWN_REFUSED: Final = "known_secret"
+KNOWN_MASKED: Final = "secret_masked"
+ANSWER_ENCODED: Final = "answer_encoded"
+"""An answer that came compressed although a plain one was asked for: injected values could not be taken out of it."""
+SCAN_LIMIT: Final = "scan_limit"
+"""There is more to look through than the search is given; what is in it is not known."""
 STARTED: Final = "bottle.started"
 """Mark of a flow: when its head came, for the duration in the log."""
 
@@ -112,6 +119,11 @@ class DecisionLog:
 def undecided(request: http.Request) -> http.Response:
     """Return the refusal that stands until a decision is made; the agent sees it when deciding failed."""
     return json_response(request, 403, {"error": "egress_refused", "reason": "internal_error"})
+
+
+def killed() -> Error:
+    """Return the error that ends a flow without an answer; it stands until what is to be passed on is ready."""
+    return Error(Error.KILLED_MESSAGE)
 
 
 def json_response(request: http.Request, status: int, value: dict[str, Any]) -> http.Response:

@@ -17,7 +17,7 @@ from bottle_fsm.manifest.reach import Reach
 from bottle_fsm.manifest.spec import BottleSpec
 from bottle_fsm.model import Json
 from bottle_fsm.places import WORKSPACE
-from bottle_fsm.plan.bottle_plan import ProvisionItem
+from bottle_fsm.plan.bottle_plan import ProvisionItem, digest
 from bottle_fsm.plan.injections import injections, placeholders
 from bottle_fsm.plan.providers import PROVIDERS, Provider
 from bottle_fsm.plan.rules import allow_entries
@@ -57,6 +57,11 @@ class CommonParts:
     provision: tuple[ProvisionItem, ...]
     warnings: tuple[str, ...]
     command: tuple[str, ...]
+
+    @property
+    def delivered(self) -> str:
+        """Return a digest of what the interceptor is told beside its files: where secrets may go, what is injected."""
+        return digest({"secrets": {n: list(to) for n, to in self.secrets.items()}, "injections": list(self.injections)})
 
 
 def common_parts(spec: BottleSpec, sources: HostSources) -> CommonParts:

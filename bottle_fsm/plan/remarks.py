@@ -19,7 +19,7 @@ from bottle_fsm.manifest.spec import BottleSpec
 from bottle_fsm.model import Json
 from bottle_fsm.pathglob import glob_covers
 from bottle_fsm.plan.providers import PROVIDERS, Provider
-from bottle_fsm.plan.rules import entry_of
+from bottle_fsm.plan.rules import entry_of, provider_entries
 
 _OTHERS: Final = {
     21: "FTP", 22: "ssh", 23: "telnet", 25: "SMTP", 53: "DNS", 110: "POP3", 143: "IMAP", 389: "LDAP", 3306: "MySQL",
@@ -83,7 +83,8 @@ class _Look:
         if rule.port != egress.HTTPS_PORT:
             return
         name = self._provider.name
-        if rule.host in self._provider.hosts and not _wishes(rule):
+        provided = next((e for e in provider_entries(self._provider.hosts) if e["host"] == rule.host), None)
+        if provided is not None and entry_of(rule, provided) == provided:
             problem = f"provider {name} needs `{rule.host}:{rule.port}`, and it is allowed without this rule"
             yield problem, "Remove it"
         own = {other.host for other in self._reach.egress.allow if other.port == egress.HTTPS_PORT}

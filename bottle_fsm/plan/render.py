@@ -13,6 +13,7 @@ from bottle_fsm.plan.rules import provider_entries
 from bottle_fsm.safetext import safe
 
 _FLAGS: Final = {"websocket": "websocket", "bypass_tls": "TLS stays closed"}
+_ANY_CREDENTIAL: Final = "credentials agent: any credential the agent has may be sent there: upload to any account"
 _SIGNS: Final = {"adopt": "=", "create": "+", "start": "~", "replace": "±", "remove": "-", "refuse": "!"}
 
 
@@ -53,7 +54,7 @@ def render(
         ("backend", [f"{safe(plan.backend)}  {_pairs(plan.endpoint)}".rstrip()]),
         ("guard", [f"{safe(plan.guard)}: {safe(plan.guard_reason)}"]),
         ("isolation", [safe(line) for line in plan.isolation]),
-        ("egress", _egress(plan.policy, provider_hosts)),
+        ("egress", [*_egress(plan.policy, provider_hosts), *_injections(plan.injections)]),
         ("environment", _environment(plan)),
         ("provisioning", [_item(item) for item in plan.provision]),
         ("warnings", [safe(warning) for warning in (*plan.warnings, *warnings)]),
@@ -91,12 +92,22 @@ def _wishes(entry: Json) -> Iterator[str]:
     for name in ("methods", "paths"):
         if entry.get(name):
             yield f"{name} {', '.join(map(safe, entry[name]))}"
-    for name, default in (("scan", "block"), ("credentials", default_credentials(injected))):
-        if entry.get(name, default) != default:
-            yield f"{name} {safe(entry[name])}"
-    if injected:
-        yield f"injects {', '.join(map(safe, injected))}"
+    if entry.get("scan", "block") != "block":
+        yield f"scan {safe(entry['scan'])}"
+    credentials = entry.get("credentials", default_credentials(injected))
+    if credentials == "agent":
+        yield _ANY_CREDENTIAL
+    elif credentials != default_credentials(injected):
+        yield f"credentials {safe(credentials)}"
     yield from (words for name, words in _FLAGS.items() if entry.get(name))
+
+
+def _injections(injections: Iterable[Json]) -> Iterator[str]:
+    for one in injections:
+        target = (
+            f"the parameter {safe(one['name'])}" if one["kind"] == "query" else safe(one["name"] or "Authorization")
+        )
+        yield f"inject {target} at {safe(one['rule'])} from {safe(one['template'])}"
 
 
 def _environment(plan: BottlePlan) -> list[str]:

@@ -39,6 +39,23 @@ PLAN = BottlePlan(
     },
     env={"A": "b\x1b[31m"},
     secrets={"TOKEN": ("api.example",), "KEY": ()},
+    injections=(
+        {
+            "rule": "https://api.example:8443",
+            "kind": "bearer",
+            "name": "",
+            "template": "${GITHUB_TOKEN}",
+            "held": {"GITHUB_TOKEN": "mark"},
+        },
+        {
+            "rule": "https://odd.example:443",
+            "kind": "header",
+            "name": "X\x1b",
+            "template": "v1 ${K}",
+            "held": {"K": "m"},
+        },
+        {"rule": "https://odd.example:443", "kind": "query", "name": "key", "template": "${K}", "held": {"K": "m"}},
+    ),
     provision=(
         ProvisionItem("prompt", asked=True, inputs={"text": "äö", "target": "/p"}),
         ProvisionItem(
@@ -71,16 +88,20 @@ demo/a: would be revised
   egress
     allow https://api.anthropic.com:443  (the provider needs it)
     allow https://api.example:8443  methods GET, PUT; paths /a/*, /b
-    allow https://odd.example:443  scan warn; credentials agent; injects header X\\x1b; websocket; TLS stays closed
+    allow https://odd.example:443  scan warn; credentials agent: any credential the agent has may be sent there: \
+upload to any account; websocket; TLS stays closed
     allow http://plain.example:80
     allow https://platform.claude.com:443  methods GET  (the provider needs it)
     allow ssh to git.example.com:22, reachable with any key
     git.example.com is 10.0.0.7
     everything else is refused
+    inject Authorization at https://api.example:8443 from ${GITHUB_TOKEN}
+    inject X\\x1b at https://odd.example:443 from v1 ${K}
+    inject the parameter key at https://odd.example:443 from ${K}
   environment
     A=b\\x1b[31m
-    TOKEN (secret, may go to api.example; recorded, not enforced in this release)
-    KEY (secret, may go nowhere outside; recorded, not enforced in this release)
+    TOKEN (secret, may go to api.example)
+    KEY (secret, may go nowhere outside)
   provisioning
     prompt   4 bytes to /p
     skills   review (2 files, 9 bytes) to /s
@@ -102,6 +123,17 @@ def test_renders_everything_that_a_person_decides_by() -> None:
     assert render(PLAN, OPERATIONS, headline="would be revised", provider_hosts=hosts, warnings=warnings) == TEXT
 
 
+def test_renders_whose_credentials_may_pass_where_it_is_not_the_default() -> None:
+    entries = [
+        {"host": "a.b", "port": 443, "credentials": "injected"},
+        {"host": "c.d", "port": 443, "credentials": "none", "inject": ["bearer Authorization"]},
+        {"host": "e.f", "port": 443, "credentials": "injected", "inject": ["bearer Authorization"]},
+    ]
+    shown = render(BottlePlan.from_json({**PLAN.to_json(), "policy": {"allow": entries}}), [], headline="x")
+    assert "    allow https://a.b:443  credentials injected\n    allow https://c.d:443  credentials none\n" in shown
+    assert "    allow https://e.f:443\n" in shown
+
+
 def test_renders_rules_that_an_older_launch_recorded() -> None:
     old = BottlePlan.from_json({**PLAN.to_json(), "policy": {"allow": [["api.anthropic.com", 443], ["a.b", 80]]}})
     shown = render(old, [], headline="x", provider_hosts=("api.anthropic.com",))
@@ -113,7 +145,7 @@ def test_shows_of_a_rule_only_what_is_not_as_it_is_by_default() -> None:
     same = {"host": "c.d", "port": 443, "scan": "block", "credentials": "none", "websocket": False, "methods": []}
     made = BottlePlan.from_json({**PLAN.to_json(), "policy": {"allow": [injecting, same]}})
     shown = render(made, [], headline="x")
-    assert "    allow https://a.b:443  credentials none; injects header X\n    allow https://c.d:443\n" in shown
+    assert "    allow https://a.b:443  credentials none\n    allow https://c.d:443\n" in shown
 
 
 def test_renders_other_items_by_their_parts() -> None:

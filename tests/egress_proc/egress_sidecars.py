@@ -13,12 +13,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bottle_fsm.egress import files
+from bottle_fsm.egress.injection import Injection
+from bottle_fsm.egress.known import KnownSecret
 from bottle_fsm.egress.policy import EgressPolicy, compile_policy
 from bottle_fsm.places import GATE_HOST, GUARD_PORT, HEALTH_PORT, INTERCEPTOR_PORT, RELAY_PORT, RUN_DIR, SCAN_PORT
 from bottle_fsm.secret import Secret
@@ -170,6 +172,10 @@ class Seen:
         return [value for key, value in self.headers if key.lower() == name]
 
 
+Reply = Callable[[Seen], Iterable[bytes]]
+"""Makes the bytes of an answer, piece by piece, each sent at once."""
+
+
 class TestServer:
     """A TCP, HTTP or HTTPS server that records what reaches it."""
 
@@ -181,6 +187,8 @@ class TestServer:
         self.connections = 0
         self.received = b""
         self.headers = "Content-Type: text/plain\r\n"
+        self.reply: Reply | None = None
+        self.ends_connections = False
         self._tls = tls
         self._banner = banner
         self._listener = socket.create_server(address)
@@ -229,6 +237,12 @@ class TestServer:
                 seen = Seen(line.decode("latin-1").rstrip(), headers, b"")
                 seen.body = _server_body(stream, seen)
                 self.requests.append(seen)
+                if self.reply is not None:
+                    for piece in self.reply(seen):
+                        client.sendall(piece)
+                    if self.ends_connections:
+                        return
+                    continue
                 body = b"hello from the server"
                 if "/large/" in seen.line:
                     body = bytes(int(seen.line.split("/large/")[1].split()[0]) * 1024 * 1024)
@@ -294,6 +308,8 @@ class Stack:
     host: str = field(default_factory=loopback)
     guard: Process | None = None
     interceptor: Process | None = None
+    secrets: Sequence[KnownSecret] = ()
+    injections: Sequence[Injection] = ()
 
     # --- life ---
 
@@ -335,7 +351,9 @@ class Stack:
         target = self.inner / "run" / Path(files.INTERCEPTOR_SECRETS).name
         target.parent.mkdir(exist_ok=True)
         aside = target.with_suffix(".new")
-        aside.write_bytes(files.interceptor_secrets(SCAN_TOKEN, PROXY_TOKEN))
+        aside.write_bytes(
+            files.interceptor_secrets(SCAN_TOKEN, PROXY_TOKEN, secrets=self.secrets, injections=self.injections)
+        )
         aside.rename(target)
 
     def stop(self) -> None:
@@ -435,6 +453,13 @@ class Stack:
         with self.dial(port) as sock:
             sock.sendall(raw.encode() if isinstance(raw, str) else raw)
             return read_answer(sock)
+
+    def by_http2(self, path: str, header: str = "x", trailer: str = "", body: str = "ok") -> str:
+        """Post to allowed.test by HTTP/2; return the status, or `reset`. A trailer may be `name: value`."""
+        script = Path(__file__).parent / "egress_h2_client.py"
+        argv: list[str | Path] = [VENV / "bin" / "python", script, self.host, str(INTERCEPTOR_PORT), self.ca]
+        argv += [path, header, trailer, body]
+        return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=20).stdout
 
     def curl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         proxy = f"http://{self.host}:{INTERCEPTOR_PORT}"

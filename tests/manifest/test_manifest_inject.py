@@ -19,12 +19,6 @@ BEARER = {"bearer": "${TOKEN}"}
 KEY = {"header": "X-Api-Key", "value": "${KEY}"}
 
 
-@pytest.fixture(autouse=True)
-def _enforced(monkeypatch: pytest.MonkeyPatch) -> None:
-    # The key as it is once it is enforced; until then every use of it is refused with one message.
-    monkeypatch.setattr("bottle_fsm.manifest.planned.PLANNED_RULE_KEYS", ())
-
-
 def spec_with(tmp_path: Path, **keys: Any) -> BottleSpec:
     rule = {"host": "a.b", **keys}
     file = tmp_path / "m.yaml"
@@ -180,7 +174,9 @@ def test_refuses_two_that_set_the_same(tmp_path: Path, first: Any, second: Any, 
     assert problems(tmp_path, inject=[first, other, second]) == [f"{PLACE}/inject: {message}"]
 
 
-def test_refuses_to_inject_where_nothing_may_be(tmp_path: Path) -> None:
+def test_refuses_to_inject_where_nothing_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # `bypass_tls` is refused as planned, whatever stands beside it; here it is as if it were enforced.
+    monkeypatch.setattr("bottle_fsm.manifest.planned.PLANNED_RULE_KEYS", ())
     closed = "nothing can be injected where `bypass_tls` leaves TLS closed. Remove one of the two"
     plain = "a value is never injected into plain HTTP. Use a port that speaks TLS"
     assert problems(tmp_path, inject=BEARER, bypass_tls=True) == [f"{PLACE}/inject: {closed}"]
@@ -196,14 +192,3 @@ def test_holds_whatever_the_order_of_the_keys_in_the_file() -> None:
     for rule in ({"inject": BEARER, "host": "a.b", "port": 80}, {"inject": BEARER, "bypass_tls": True, "host": "a.b"}):
         with pytest.raises(ValidationError, match="inject"):
             Rule.model_validate(rule)
-
-
-def test_is_still_refused_as_planned_whatever_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
-    for inject in (BEARER, [BEARER], {"baerer": "x"}):
-        assert problems(tmp_path, inject=inject) == [
-            (
-                f"{PLACE}/inject: `inject` is planned, but this release does not enforce it yet. "
-                "Remove it; nothing is taken as granted that is not enforced"
-            )
-        ]

@@ -47,7 +47,14 @@ NEAREST = "Nothing is added up: the nearest rule holds"
             ["a.b", "api.anthropic.com"],
             (
                 "7 allow/1: provider claude needs `api.anthropic.com:443`, and it is allowed without this rule. "
-                "Remove it: it takes the place of what the provider's own rule says beyond host and port"
+                "Remove it"
+            ),
+        ),
+        (
+            ["{host: api.anthropic.com, scan: 'off', credentials: injected}"],
+            (
+                "6 allow/0: provider claude needs `api.anthropic.com:443`, and it is allowed without this rule. "
+                "Remove it"
             ),
         ),
         (
@@ -107,6 +114,7 @@ def test_remarks_on_one_rule_with_its_line(tmp_path: Path, lines: list[str], rem
         ["example.org", "api.example.com:8443", '"*.example.org"'],
         ['"*.a.b"', "x.a.b:80", "a.b", "x.a.c"],
         ["{host: api.anthropic.com, methods: [POST]}", "api.anthropic.com:8443"],
+        ["{host: api.anthropic.com, scan: block}", "{host: platform.claude.com, credentials: agent}"],
         ['"*.anthropic.com"', '{host: "*.claude.com", port: 8443, methods: [GET]}'],
         ["{host: a.b, paths: [/x, /y/*, /y]}", "a.b:80"],
     ],

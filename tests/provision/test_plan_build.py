@@ -50,7 +50,8 @@ def test_skips_everything_that_is_not_asked_for_with_a_reason(tmp_path: Path) ->
         ("ssh", False, True),
         ("git", False, True),
     ]
-    assert found.policy == {"allow": [{"host": "example.org", "port": 443}], "ssh": [], "hosts": {}}
+    allow = [{"host": "example.org", "port": 443}]
+    assert found.policy == {"allow": allow, "ssh": [], "hosts": {}, "model_host": ""}
     assert found.warnings == ()
 
 
@@ -68,13 +69,15 @@ def test_allows_the_providers_own_hosts_and_says_so(tmp_path: Path) -> None:
     )
 
 
-def test_lets_a_rule_of_the_manifest_take_the_place_of_the_providers_own_wholly(tmp_path: Path) -> None:
+def test_lets_a_rule_of_the_manifest_take_the_place_of_the_providers_own_in_what_it_says(
+    tmp_path: Path,
+) -> None:
     own = {"host": "api.anthropic.com", "methods": ["POST"]}
     other = {"host": "platform.claude.com", "port": 8443}
     made = spec(tmp_path, agent={"provider": "claude"}, reach={"egress": {"allow": [own, other]}})
     found = parts(tmp_path, made)
     assert found.policy["allow"] == [
-        {"host": "api.anthropic.com", "port": 443, "methods": ["POST"]},
+        {"host": "api.anthropic.com", "port": 443, "methods": ["POST"], "scan": "off", "credentials": "injected"},
         {"host": "platform.claude.com", "port": 443, "credentials": "injected"},
         {"host": "platform.claude.com", "port": 8443},
     ]

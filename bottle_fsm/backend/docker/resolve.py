@@ -191,7 +191,7 @@ def _interceptor(given: Resolution) -> MitmproxyProxyPlan:
     authorities = tuple(_read_authority(given, path) for path in given.reach.egress.upstream_ca)
     parts = _sidecar(given, naming.ROLE_INTERCEPTOR, SIDECAR_USER)
     return MitmproxyProxyPlan(
-        **parts,
+        **{**parts, "files": {**parts["files"], "delivered": given.common.delivered}},
         image=image_tag("sidecar", arch=given.engine.arch),
         ours="sidecar",
         entrypoint=_TINI,

@@ -61,7 +61,7 @@ class FakeBackend(BottleBackend):
         reach = spec.reach
         inputs: dict[str, Json] = {
             naming.ROLE_GUARD: {"policy": common.policy},
-            naming.ROLE_INTERCEPTOR: {"policy": common.policy},
+            naming.ROLE_INTERCEPTOR: {"policy": common.policy, "delivered": common.delivered},
             naming.ROLE_AGENT: {"image": reach.image if reach else "", "env": dict(common.env)},
         }
         objects = tuple(

@@ -62,7 +62,7 @@ def resolve(spec: BottleSpec, host: Host) -> LocalBottlePlan:
         ),
         env={GUARD_URL_VARIABLE: f"http://{LOOPBACK}:{GUARD_PORT}"},
         limits=_SIDECAR_LIMITS,
-        files=policy,
+        files={**policy, "delivered": common.delivered},
     )
     agent = SandboxPlan(
         role=naming.ROLE_AGENT,
