@@ -41,5 +41,7 @@ DENIED_PROBE_HOST: Final = "denied.bottle-fsm.internal"
 UNUSABLE_DNS: Final = "192.0.2.1"
 """TEST-NET-1 (RFC 5737): a resolver that never answers, so that no name leaves the bottle."""
 
+MIN_INJECTED_BYTES: Final = 8
+"""A shorter value would be found in answers everywhere, so that it could not be kept out of them."""
 MIN_SECRET_BYTES: Final = 12
 """Shorter values are not looked for in requests: they would match by chance."""

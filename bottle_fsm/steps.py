@@ -90,6 +90,14 @@ class Steps(Protocol):
         """
         ...
 
+    def from_host(self, template: str) -> Secret:
+        """Return a text of the manifest with every `${NAME}` filled in from the host's environment, as a secret.
+
+        Raises:
+            DecisionNeededError: a variable is not set now.
+        """
+        ...
+
     def token(self, purpose: str) -> Secret:
         """Return this launch's own random-looking token for a purpose, the same again after a crash; never stored."""
         ...

@@ -29,7 +29,7 @@ def broken(
         health: the interceptor's own answer, empty when it gives none.
         certificate: reads the interceptor's certificate (PEM); its `BackendError` becomes a finding.
     """
-    wrong = [*_sidecars(plan, launch, health), *_trust(launch, agent, certificate), *_secrets(plan, agent)]
+    wrong = [*_sidecars(plan, launch, health), *_trust(launch, agent, certificate), *_secrets(agent)]
     return "; ".join(wrong)
 
 
@@ -58,7 +58,7 @@ def _trust(launch: Launch, agent: Bottle, certificate: Callable[[], bytes]) -> l
     return []
 
 
-def _secrets(plan: BottlePlan, agent: Bottle) -> list[str]:
-    if not plan.secrets or agent.exec(["test", "-r", AGENT_ENV_FILE]).code == 0:
+def _secrets(agent: Bottle) -> list[str]:
+    if agent.exec(["test", "-r", AGENT_ENV_FILE]).code == 0:
         return []
     return ["the agent's secrets are not delivered"]

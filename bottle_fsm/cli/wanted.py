@@ -5,7 +5,8 @@ Everything that is wrong is found here, together, before the state directory or 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from bottle_fsm.cli.choice import choose_all
@@ -15,12 +16,21 @@ from bottle_fsm.manifest.load import load_manifest
 from bottle_fsm.manifest.spec import BottleSpec, specs
 from bottle_fsm.model import Host
 from bottle_fsm.naming import bottle_name
+from bottle_fsm.plan.remarks import remarks
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is meant: a spec for each bottle, and what to know of its rules, by bottle."""
+
+    specs: tuple[BottleSpec, ...]
+    remarks: Mapping[str, tuple[str, ...]]
 
 
 def wanted(
     manifest: Path, words: Sequence[str], host: Host, *, name: str | None = None, backend: str | None = None
-) -> tuple[BottleSpec, ...]:
-    """Return a spec for each bottle that is meant: those named, or all of the manifest.
+) -> Wanted:
+    """Return the bottles that are meant: those named, or all of the manifest.
 
     Raises:
         ManifestError: the file is wrong, with every problem.
@@ -34,4 +44,4 @@ def wanted(
     problems = [p for spec in found for p in validate_host(spec, host, place=loaded.place)]
     if problems:
         raise ValidationError(list(dict.fromkeys(problems)))
-    return found
+    return Wanted(found, {spec.bottle: tuple(map(str, remarks(spec, loaded.place))) for spec in found})

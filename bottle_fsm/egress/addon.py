@@ -13,32 +13,32 @@ from mitmproxy import http, tls
 from mitmproxy.connection import Client, Server
 from mitmproxy.proxy.server_hooks import ServerConnectionHookData
 
-from bottle_fsm.egress import content, refusals, verdict
+from bottle_fsm.egress import refusals, verdict
+from bottle_fsm.egress.answers import put_in, replace_answer, scrub_trailers, stream_answer
 from bottle_fsm.egress.bounded_http import UNDECIDED, BodyBudget
 from bottle_fsm.egress.closed_doors import ClosedDoors
-from bottle_fsm.egress.delivered import DeliveredTokens
+from bottle_fsm.egress.delivered import Delivered, DeliveredSecrets
 from bottle_fsm.egress.doors import Clearances
-from bottle_fsm.egress.gate import gate_answer
 from bottle_fsm.egress.hosts import normalise_host
+from bottle_fsm.egress.judge import Judge
 from bottle_fsm.egress.policy import EgressPolicy
-from bottle_fsm.egress.refusals import DecisionLog, Outcome
-from bottle_fsm.egress.request_parts import announced_length, frame_body, strip_hop_headers, text_of_fields
-from bottle_fsm.egress.scan import Answer, ScanClient
-from bottle_fsm.egress.settings import Address, Tokens
+from bottle_fsm.egress.refusals import ANSWER_ENCODED, DecisionLog, Outcome, after
+from bottle_fsm.egress.request_parts import frame_body
+from bottle_fsm.egress.scan import ScanClient
+from bottle_fsm.egress.settings import Address
 from bottle_fsm.egress.verdict import Decision
 
 _NO_UPSTREAM: Final = "refused: not the guard"
-_GATE_URL_LIMIT: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Egress:
-    """What the addon works with: the policy, the guard and its address, the tokens, the log."""
+    """What the addon works with: the policy, the guard and its address, the delivered secrets, the log."""
 
     policy: EgressPolicy
     guard: Address
     scans: ScanClient
-    tokens: DeliveredTokens
+    secrets: DeliveredSecrets
     log: DecisionLog
 
 
@@ -51,6 +51,7 @@ class EgressAddon(ClosedDoors):
         self._egress = egress
         self._clear = clearances
         self._budget = budget
+        self._judge = Judge(egress.policy, egress.scans, egress.secrets)
 
     # --- the tunnel and its TLS ------------------------------------------------------------------------------------
 
@@ -97,9 +98,10 @@ class EgressAddon(ClosedDoors):
         flow.response = refusals.undecided(flow.request)
         flow.metadata.pop(UNDECIDED, None)
         flow.metadata[refusals.STARTED] = time.monotonic()
-        outcome = await self._judge_head(flow)
+        malformed = Outcome(allow=False, status=400, reason="malformed_request")
+        outcome = malformed if flow.error is not None else await self._judge.head(self._facts(flow), flow.request)
         if outcome.allow:
-            flow.metadata[UNDECIDED] = outcome.rule
+            flow.metadata[UNDECIDED] = outcome
             return
         flow.request.headers.pop("expect", None)
         flow.response = outcome.response(flow.request)
@@ -107,57 +109,43 @@ class EgressAddon(ClosedDoors):
 
     async def request(self, flow: http.HTTPFlow) -> None:
         """Decide about the whole request; only here a refusal is ever taken back."""
-        rule = flow.metadata.get(UNDECIDED)
+        head = flow.metadata.get(UNDECIDED)
         if flow.response is None:
             flow.response = refusals.undecided(flow.request)
-        if rule is None:
+        if head is None:
             return
-        outcome = await self._judge_body(flow, rule)
-        self._egress.log.write(flow, outcome)
-        if outcome.allow:
-            self._send_by_guard(flow)
-            flow.response = None
-        else:
+        outcome = after(head, await self._judge.body(flow.request))
+        if not outcome.allow:
+            self._egress.log.write(flow, outcome)
             flow.response = outcome.response(flow.request)
+            return
+        injected = self._inject(flow, outcome.rule)
+        self._send_by_guard(flow)
+        self._egress.log.write(flow, outcome, injected=injected)
+        flow.response = None
+
+    # --- the answer ------------------------------------------------------------------------------------------------
 
     def responseheaders(self, flow: http.HTTPFlow) -> None:
-        """Stream every response, so that its size costs no memory."""
-        if flow.response is not None:
-            flow.response.stream = True
+        """Stream every response, so that its size costs no memory; injected values are taken out of it on the way."""
+        before, flow.error = flow.error, refusals.killed()
+        if flow.response is not None and not stream_answer(flow):
+            outcome = Outcome(allow=False, status=502, rule=_rule(flow.metadata.get(UNDECIDED)), reason=ANSWER_ENCODED)
+            self._egress.log.write(flow, outcome)
+            replace_answer(flow, outcome.response(flow.request))
+        flow.error = before
 
-    async def _judge_head(self, flow: http.HTTPFlow) -> Outcome:
-        if flow.error is not None:
-            return Outcome(allow=False, status=400, reason="malformed_request")
-        if (unready := self._ready()) is not None:
-            return Outcome.of(unready)
-        decision = verdict.request_verdict(self._egress.policy, self._facts(flow))
-        if not decision.allow:
-            return Outcome.of(decision)
-        token = self._tokens().scan
-        if decision.rule == verdict.GATE_RULE:
-            target = flow.request.path[:_GATE_URL_LIMIT]
-            status, body = await gate_answer(self._egress.policy, self._egress.scans, target, token)
-            return Outcome(allow=False, status=status, rule=verdict.GATE_RULE, reason="answered_here", body=body)
-        if announced_length(flow.request) > content.MAX_BODY:
-            return Outcome(allow=False, status=413, rule=decision.rule, reason="body_too_large")
-        strip_hop_headers(flow.request)
-        flow.request.host = normalise_host(flow.request.host)
-        url = f"{flow.request.scheme}://{flow.request.host}:{flow.request.port}{flow.request.path}"
-        answer = await self._egress.scans.url(url, token)
-        if answer.allow:
-            answer = await self._egress.scans.text(text_of_fields(flow.request.headers), token)
-        return _outcome(answer, decision.rule, "guard_refused")
+    def response(self, flow: http.HTTPFlow) -> None:
+        """Take injected values out of what follows the body of an answer."""
+        before, flow.error = flow.error, refusals.killed()
+        scrub_trailers(flow)
+        flow.error = before
 
-    async def _judge_body(self, flow: http.HTTPFlow, rule: str) -> Outcome:
-        request = flow.request
-        try:
-            body = content.decoded(request.raw_content or b"", request.headers.get_all("content-encoding"))
-        except content.ContentError as error:
-            return Outcome(allow=False, status=error.status, rule=rule, reason=error.reason)
-        text = body.decode("latin-1") + (text_of_fields(request.trailers) if request.trailers else "")
-        if not text:
-            return Outcome(allow=True, status=200, rule=rule)
-        return _outcome(await self._egress.scans.text(text, self._tokens().scan), rule, "guard_refused_body")
+    def _inject(self, flow: http.HTTPFlow, rule: str) -> tuple[str, ...]:
+        """Put in what the rule says, after everything was scanned; return the names of what was put in."""
+        injections = self._delivered().injections.get(rule, ())
+        put_in(flow, injections)
+        return tuple(f"{one.kind} {one.name or 'Authorization'}" for one in injections)
 
     def _facts(self, flow: http.HTTPFlow) -> verdict.Request:
         request, client = flow.request, flow.client_conn
@@ -170,20 +158,21 @@ class EgressAddon(ClosedDoors):
             sni=client.sni if client.id in self._clear.tls else None,
             authority=request.authority,
             hosts=tuple(request.headers.get_all("host")),
-            method=request.method,
+            method=request.data.method.decode("latin-1"),  # as it is sent: `request.method` is in capitals
             path=request.path,
             http2=request.is_http2,
             values=tuple(value for _, value in request.headers.fields),
+            names=tuple(name for name, _ in request.headers.fields),
         )
 
     def _ready(self) -> Decision | None:
-        return None if self._egress.tokens.get() else Decision(allow=False, reason="not_ready")
+        return None if self._egress.secrets.get() else Decision(allow=False, reason="not_ready")
 
-    def _tokens(self) -> Tokens:
-        tokens = self._egress.tokens.get()
-        if tokens is None:
-            raise RuntimeError("asked for tokens before they were delivered")
-        return tokens
+    def _delivered(self) -> Delivered:
+        delivered = self._egress.secrets.get()
+        if delivered is None:
+            raise RuntimeError("asked for secrets before they were delivered")
+        return delivered
 
     # --- the way out -----------------------------------------------------------------------------------------------
 
@@ -209,7 +198,7 @@ class EgressAddon(ClosedDoors):
         """Give the guard its token, on connections that were cleared only; without it the guard refuses."""
         flow.request.headers.pop("proxy-authorization", None)
         if flow.server_conn.id in self._clear.upstream:
-            flow.request.headers["Proxy-Authorization"] = f"Bearer {self._tokens().proxy}"
+            flow.request.headers["Proxy-Authorization"] = f"Bearer {self._delivered().tokens.proxy}"
 
     # --- what the bounded HTTP layer has to refuse -----------------------------------------------------------------
 
@@ -219,24 +208,21 @@ class EgressAddon(ClosedDoors):
 
     def body_too_large(self, flow: http.HTTPFlow) -> http.Response:
         """Return and record the answer to a body above the limit."""
-        rule = str(flow.metadata.pop(UNDECIDED, ""))
-        outcome = Outcome(allow=False, status=413, rule=rule, reason="body_too_large")
+        outcome = Outcome(
+            allow=False, status=413, rule=_rule(flow.metadata.pop(UNDECIDED, None)), reason="body_too_large"
+        )
         self._egress.log.write(flow, outcome)
         return outcome.response(flow.request)
 
     def upstream_failed(self, flow: http.HTTPFlow, message: str) -> http.Response:
         """Return and record the answer when the guard let no connection be made."""
         refused = "refused HTTP CONNECT request: 403" in message
-        rule = str(flow.metadata.get(UNDECIDED, ""))
+        rule = _rule(flow.metadata.get(UNDECIDED))
         reason = "guard_refused_tunnel" if refused else "upstream_unreachable"
         outcome = Outcome(allow=False, status=403 if refused else 502, rule=rule, reason=reason, by="guard")
         self._egress.log.write(flow, outcome)
         return outcome.response(flow.request)
 
 
-def _outcome(answer: Answer, rule: str, reason: str) -> Outcome:
-    if answer.failure:
-        return Outcome(allow=False, status=502, rule=rule, reason=answer.failure, by="guard")
-    if not answer.allow:
-        return Outcome(allow=False, status=403, rule=rule, reason=reason, by="guard", findings=answer.rules)
-    return Outcome(allow=True, status=200, rule=rule, by="guard")
+def _rule(head: Outcome | None) -> str:
+    return head.rule if head is not None else ""

@@ -6,6 +6,7 @@ mitmproxy would read a refused request's body to its end before it answers, with
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from mitmproxy import http
@@ -31,6 +32,7 @@ UNDECIDED: Final = "bottle.undecided"
 LINGER: Final = 4 * 1024 * 1024
 """How much of a refused body is read and thrown away, so that the client gets to read the answer."""
 BUDGET: Final = 8 * MAX_BODY
+BROKEN: Final = "the request or its answer breaks the rules of HTTP"
 
 
 class Refuser(Protocol):
@@ -72,10 +74,18 @@ class BoundedStream(HttpStream):  # type: ignore[misc]  # mitmproxy lives in the
     _discarded = 0
 
     def handle_event(self, event: events.Event) -> Iterator[Any]:
-        """Pass events on; what a finished stream held is given back."""
+        """Pass events on; what a finished stream held is given back.
+
+        An empty piece of an answer, which HTTP/2 can carry, is left out: mitmproxy tells a function that streams of the
+        end by an empty piece. The text of an error can repeat what a server sent, so the agent gets ours.
+        """
+        if isinstance(event, ResponseData) and not event.data:
+            return
         for command in super().handle_event(event):
             if isinstance(command, DropStream):
                 self.budget.drop(self.context.client.id, self.stream_id)
+            if isinstance(command, SendHttp) and isinstance(command.event, ResponseProtocolError):
+                command.event = replace(command.event, message=BROKEN)
             yield command
 
     def state_wait_for_request_headers(self, event: Any) -> layer.CommandGenerator[None]:

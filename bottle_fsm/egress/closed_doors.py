@@ -5,9 +5,9 @@ Not its duty: the choice of layers (see `doors`), which is what really keeps the
 
 from __future__ import annotations
 
-from typing import Any
+from mitmproxy import dns, http, tcp
 
-from mitmproxy import dns, flow, http, tcp
+from bottle_fsm.egress.refusals import killed
 
 
 class ClosedDoors:
@@ -15,7 +15,7 @@ class ClosedDoors:
 
     def tcp_start(self, flow: tcp.TCPFlow) -> None:
         """Refuse raw TCP; its connection is then refused by `server_connect`, too."""
-        flow.error = _killed()
+        flow.error = killed()
 
     def tcp_message(self, flow: tcp.TCPFlow) -> None:
         """Let no byte of raw TCP pass."""
@@ -23,7 +23,7 @@ class ClosedDoors:
 
     def dns_request(self, flow: dns.DNSFlow) -> None:
         """Refuse DNS."""
-        flow.error = _killed()
+        flow.error = killed()
 
     def websocket_start(self, flow: http.HTTPFlow) -> None:
         """Refuse WebSockets."""
@@ -33,7 +33,3 @@ class ClosedDoors:
         """Let no WebSocket message pass."""
         if flow.websocket is not None:
             flow.websocket.messages[-1].drop()
-
-
-def _killed() -> Any:
-    return flow.Error(flow.Error.KILLED_MESSAGE)

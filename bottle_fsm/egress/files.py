@@ -12,6 +12,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
 from bottle_fsm.egress import pipelock
+from bottle_fsm.egress.delivered import delivery
+from bottle_fsm.egress.injection import Injection
+from bottle_fsm.egress.known import KnownSecret
 from bottle_fsm.egress.policy import EgressPolicy
 from bottle_fsm.egress.sealed import MANIFEST_NAME, manifest_bytes
 from bottle_fsm.places import GUARD_PORT, HEALTH_PORT, INTERCEPTOR_PORT, RELAY_PORT, RUN_DIR, SCAN_PORT
@@ -84,7 +87,7 @@ def guard_files(
     }
     return {
         POLICY: policy.to_json().encode(),
-        GUARD_TOKENS: interceptor_secrets(scan_token, proxy_token),
+        GUARD_TOKENS: guard_tokens(scan_token, proxy_token),
         GUARD_CONFIG: _json(config),
     }
 
@@ -132,9 +135,22 @@ def interceptor_files(
     return {**files, INTERCEPTOR_CONFIG: _json(config)}
 
 
-def interceptor_secrets(scan_token: Secret, proxy_token: Secret) -> bytes:
-    """Return what is delivered to the running interceptor at `INTERCEPTOR_SECRETS`, mode 0600, written aside first."""
+def guard_tokens(scan_token: Secret, proxy_token: Secret) -> bytes:
+    """Return what the built-in guard is given as `GUARD_TOKENS`."""
     return json.dumps({"scan_token": scan_token.reveal(), "proxy_token": proxy_token.reveal()}).encode()
+
+
+def interceptor_secrets(
+    scan_token: Secret,
+    proxy_token: Secret,
+    *,
+    secrets: Sequence[KnownSecret] = (),
+    injections: Sequence[Injection] = (),
+) -> bytes:
+    """Return what is delivered to the running interceptor at `INTERCEPTOR_SECRETS`, mode 0600, written aside first."""
+    return delivery(
+        scan_token=scan_token.reveal(), proxy_token=proxy_token.reveal(), secrets=secrets, injections=injections
+    )
 
 
 def seal(files: Mapping[str, bytes]) -> dict[str, bytes]:

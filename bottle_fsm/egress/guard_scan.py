@@ -115,11 +115,11 @@ class ScanApi:
         envelope: dict[str, Any] = {"scan_id": f"scan-{uuid.uuid4().hex}", "engine_version": f"builtin-{__version__}"}
         keep, status = False, 200
         try:
+            head = await _next_head(reader)
+            if head is None:
+                return False
+            self._admit(head)
             async with asyncio.timeout(IDLE_TIMEOUT):
-                head = await wire.read_head(reader)
-                if head is None:
-                    return False
-                self._admit(head)
                 body = await wire.read_body(reader, head, limit=self._limits.max_body_bytes)
             keep = True
             async with asyncio.timeout(SCAN_TIMEOUT):
@@ -206,6 +206,18 @@ class ScanApi:
                 _Finding("ssrf", error.rule, "high" if error.refused else "info", "the name's addresses were checked")
             ]
         return []
+
+
+async def _next_head(reader: asyncio.StreamReader) -> wire.Head | None:
+    """Return the head of the next question, None when the client has closed, or was silent for too long.
+
+    Silence gets no answer: one that nobody asked for would be taken for the answer to the next question.
+    """
+    try:
+        async with asyncio.timeout(IDLE_TIMEOUT):
+            return await wire.read_head(reader)
+    except TimeoutError:
+        return None
 
 
 def _secret(rule: str) -> _Finding:

@@ -1,45 +1,13 @@
-"""Host names as the egress rules compare them: one canonical spelling, or a ValueError.
+"""Host and port as they stand in a request, in one canonical spelling, or a ValueError.
 
 Not its duty: deciding whether a host may be reached (see `policy`), or resolving it.
 """
 
 from __future__ import annotations
 
-import re
-from typing import Final
+from bottle_fsm.hostname import normalise_host
 
-MAX_HOST: Final = 253
-_LABEL: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
-_NUMERIC_LABEL: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
-_FORBIDDEN: Final = frozenset("\0%/\\@?#[]:* \t\r\n")
-
-
-def normalise_host(text: str) -> str:
-    """Return the canonical spelling of a host name: lower case, IDNA-encoded, without one trailing dot.
-
-    Raises:
-        ValueError: not a host name: empty, an address literal in any form (also decimal, octal, hexadecimal or short
-            ones, which resolvers take as IPv4), a port, a percent sign, NUL, white space or an empty label.
-    """
-    if any(char in _FORBIDDEN for char in text):
-        raise ValueError("a host name holds only letters, digits, hyphens, underscores and dots")
-    name = text.removesuffix(".")
-    name = _to_ascii(name).lower()
-    labels = name.split(".")
-    if not name or len(name) > MAX_HOST or not all(_LABEL.fullmatch(label) for label in labels):
-        raise ValueError("a host name has labels of 1 to 63 letters, digits or inner hyphens, at most 253 in all")
-    if _NUMERIC_LABEL.fullmatch(labels[-1]):
-        raise ValueError("an address literal is no host name")
-    return name
-
-
-def _to_ascii(name: str) -> str:
-    if name.isascii():
-        return name
-    try:
-        return name.encode("idna").decode("ascii")
-    except UnicodeError:
-        raise ValueError("not a valid internationalised host name") from None
+__all__ = ["normalise_host", "parse_port", "split_authority"]
 
 
 def split_authority(text: str, default_port: int) -> tuple[str, int]:

@@ -23,7 +23,8 @@ from mitmproxy.options import Options
 from bottle_fsm.egress import authority, interceptor_settings, wire
 from bottle_fsm.egress.addon import Egress, EgressAddon
 from bottle_fsm.egress.bounded_http import BodyBudget
-from bottle_fsm.egress.delivered import DeliveredTokens
+from bottle_fsm.egress.delivered import DeliveredSecrets
+from bottle_fsm.egress.discreet import DiscreetLines
 from bottle_fsm.egress.doors import Clearances, ClearedTls, StrictNextLayer
 from bottle_fsm.egress.health import HealthServer
 from bottle_fsm.egress.interceptor_settings import InterceptorSettings
@@ -83,14 +84,14 @@ class Interceptor:
     def __init__(self, settings: InterceptorSettings) -> None:
         self._settings = settings
         policy = settings.policy
-        self._lines = JsonLines(bottle=policy.bottle, launch=policy.launch)
-        self._tokens = DeliveredTokens(settings.secrets_file)
+        self._secrets = DeliveredSecrets(settings.secrets_file)
+        self._lines = DiscreetLines(self._secrets, bottle=policy.bottle, launch=policy.launch)
         authority.ensure_authority(settings.confdir, name=f"bottle-fsm {policy.bottle} {policy.launch}")
         self._ca_sha256 = authority.publish_certificate(settings.confdir, settings.ca_file)
 
     def health(self) -> dict[str, str]:
         """Return what the health answer says about this process."""
-        status = "ok" if self._tokens.get() else "waiting_secrets"
+        status = "ok" if self._secrets.get() else "waiting_secrets"
         return {"status": status, "ca_sha256": self._ca_sha256, "policy": self._settings.policy.digest()}
 
     async def run(self) -> None:
@@ -118,7 +119,7 @@ class Interceptor:
             policy=settings.policy,
             guard=settings.guard,
             scans=ScanClient(settings.guard.host, settings.scan_port, agent=settings.policy.bottle),
-            tokens=self._tokens,
+            secrets=self._secrets,
             log=DecisionLog(self._lines),
         )
         addon = EgressAddon(egress, clearances, budget)
@@ -135,7 +136,7 @@ class Interceptor:
 
     async def _side_servers(self) -> list[asyncio.Server]:
         settings = self._settings
-        relay = Relay(settings.policy, settings.guard, self._tokens, self._lines, caps=settings.relay_caps)
+        relay = Relay(settings.policy, settings.guard, self._secrets, self._lines, caps=settings.relay_caps)
         health = HealthServer(settings.guard, self.health)
         bound: dict[str, Any] = {"limit": wire.MAX_HEAD, "start_serving": False}
         return [

@@ -12,40 +12,33 @@ import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, cast, get_args
+from typing import Any, Final
 
 from bottle_fsm.egress.hosts import normalise_host
+from bottle_fsm.egress.rule import (
+    HTTP_PORT,
+    HTTPS_PORT,
+    RESERVED_SUFFIX,
+    Kind,
+    Rule,
+    is_reserved,
+    rule_of_entry,
+    ssh_rule,
+)
 from bottle_fsm.places import GATE_HOST
 
-Kind = Literal["https", "http", "ssh-tcp"]
-HTTP_PORT: Final = 80
-HTTPS_PORT: Final = 443
-MAX_PORT: Final = 65535
-VERSION: Final = 1
-RESERVED_SUFFIX: Final = GATE_HOST.partition(".")[2]
-"""The domain of our own names; no rule can open it, so that probes of the self-test mean what they say."""
+__all__ = [
+    "HTTPS_PORT",
+    "HTTP_PORT",
+    "RESERVED_SUFFIX",
+    "EgressPolicy",
+    "Kind",
+    "Rule",
+    "compile_policy",
+    "is_reserved",
+]
 
-
-@dataclass(frozen=True, slots=True, order=True)
-class Rule:
-    """One allowed destination: a host or `*.suffix`, a port, and what is spoken there."""
-
-    host: str
-    port: int
-    kind: Kind
-
-    @property
-    def name(self) -> str:
-        """Return the rule as logs and verdicts write it, such as `https://*.example.org:443`."""
-        return f"{self.kind}://{self.host}:{self.port}"
-
-    def covers(self, host: str, port: int) -> bool:
-        """Tell whether a canonical host name and a port fall under this rule; the apex is not in a wildcard."""
-        if port != self.port:
-            return False
-        if self.host.startswith("*."):
-            return host.endswith(self.host[1:]) and host != self.host[2:]
-        return host == self.host
+VERSION: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +50,8 @@ class EgressPolicy:
         rules: allowed destinations, sorted, without doubles.
         hosts: static name → address pairs, sorted; such an address may be private, for that name only.
         gate_host: the name that the interceptor answers itself.
+        model_host: the host of the agent's model, empty when there is none. A known secret on its way there is
+            replaced, not refused: an agent that once printed its environment must stay usable.
     """
 
     bottle: str
@@ -64,6 +59,7 @@ class EgressPolicy:
     rules: tuple[Rule, ...]
     hosts: tuple[tuple[str, str], ...] = ()
     gate_host: str = GATE_HOST
+    model_host: str = ""
 
     def match(self, host: str, port: int) -> Rule | None:
         """Return the rule that allows a host and port, an exact one before a wildcard; None when there is none.
@@ -90,7 +86,8 @@ class EgressPolicy:
             "bottle": self.bottle,
             "launch": self.launch,
             "gate_host": self.gate_host,
-            "rules": [{"host": rule.host, "port": rule.port, "kind": rule.kind} for rule in self.rules],
+            "model_host": self.model_host,
+            "rules": [rule.to_json() for rule in self.rules],
             "hosts": dict(self.hosts),
         }
         return json.dumps(value, sort_keys=True, separators=(",", ":"))
@@ -104,84 +101,77 @@ class EgressPolicy:
         """Read a policy strictly: unknown, missing or wrong fields are refused. An empty rule list allows nothing.
 
         Raises:
-            ValueError: the text is not exactly a policy. A truncated file never reads as a weaker policy.
+            ValueError: the text is not byte for byte what `to_json` writes of a policy. A truncated or edited file,
+                or one in which a key stands twice, never reads as a weaker policy.
         """
         value = json.loads(text)
-        fields = {"version", "bottle", "launch", "gate_host", "rules", "hosts"}
+        fields = {"version", "bottle", "launch", "gate_host", "model_host", "rules", "hosts"}
         if not isinstance(value, dict) or set(value) != fields or value["version"] != VERSION:
             raise ValueError(f"an egress policy is a JSON object with version {VERSION} and exactly {sorted(fields)}")
         for name in ("bottle", "launch", "gate_host"):
             if not isinstance(value[name], str) or not value[name]:
                 raise ValueError(f"{name} is a text that is not empty")
+        if not isinstance(value["model_host"], str):
+            raise ValueError("model_host is a text")  # noqa: TRY004 - wrong data, as any other field
         if not isinstance(value["rules"], list) or not isinstance(value["hosts"], dict):
             raise ValueError("rules is a list and hosts is an object")  # noqa: TRY004 - wrong data, as any other field
-        return cls(
+        policy = cls(
             bottle=value["bottle"],
             launch=value["launch"],
-            rules=_sorted_rules([_rule_of(entry) for entry in value["rules"]]),
+            rules=_sorted_rules([Rule.from_json(entry) for entry in value["rules"]]),
             hosts=_hosts_of(value["hosts"]),
             gate_host=normalise_host(value["gate_host"]),
+            model_host=_optional_host(value["model_host"]),
         )
+        if policy.to_json() != text:
+            raise ValueError("an egress policy is written in its canonical form")
+        return policy
 
 
-def compile_policy(
+def compile_policy(  # noqa: PLR0913 - the parts of a policy, by name
     *,
     bottle: str,
     launch: str,
-    allow: Sequence[tuple[str, int]],
+    allow: Sequence[Any],
     ssh: Sequence[tuple[str, int]] = (),
     hosts: Mapping[str, str] | None = None,
+    model_host: str = "",
 ) -> EgressPolicy:
     """Build a policy from what a manifest says.
 
     Args:
         bottle: `<project>/<agent>`.
         launch: id of the launch.
-        allow: host or `*.suffix` and port; port 80 means plain HTTP, any other port TLS.
+        allow: rules in long form, objects with host or `*.suffix`, port, and what is not as it is by default (see
+            `rule.rule_of_entry`), or host and port alone; port 80 means plain HTTP, any other port TLS.
         ssh: exact host and port of each declared raw-TCP destination.
         hosts: static name → address.
+        model_host: the host of the agent's model, if it has one.
 
     Raises:
-        ValueError: a host, port or address makes no sense, a name of ours is asked for, or one destination is both an
-            HTTP and an ssh rule.
+        ValueError: a rule or an address makes no sense, a name of ours is asked for, or one destination has two rules
+            that differ.
     """
-    rules = [_rule(host, port, "http" if port == HTTP_PORT else "https") for host, port in allow]
-    rules += [_rule(host, port, "ssh-tcp") for host, port in ssh]
-    return EgressPolicy(bottle=bottle, launch=launch, rules=_sorted_rules(rules), hosts=_hosts_of(hosts or {}))
+    rules = [*(rule_of_entry(entry) for entry in allow), *(ssh_rule(host, port) for host, port in ssh)]
+    return EgressPolicy(
+        bottle=bottle,
+        launch=launch,
+        rules=_sorted_rules(rules),
+        hosts=_hosts_of(hosts or {}),
+        model_host=_optional_host(model_host),
+    )
 
 
-def is_reserved(name: str) -> bool:
-    """Tell whether a canonical host name is one of ours, which no rule can open."""
-    return name == RESERVED_SUFFIX or name.endswith("." + RESERVED_SUFFIX)
-
-
-def _rule_of(entry: Any) -> Rule:
-    if not isinstance(entry, dict) or set(entry) != {"host", "port", "kind"}:
-        raise ValueError("a rule is an object with exactly host, port and kind")
-    return _rule(entry["host"], entry["port"], entry["kind"])
-
-
-def _rule(host: Any, port: Any, kind: Any) -> Rule:
-    if not isinstance(host, str) or kind not in get_args(Kind):
-        raise ValueError(f"a rule has a host and one of the kinds {', '.join(get_args(Kind))}")
-    if not isinstance(port, int) or isinstance(port, bool) or not 0 < port <= MAX_PORT:
-        raise ValueError(f"{host}: a port is a number from 1 to {MAX_PORT}")
-    wildcard = host.startswith("*.")
-    name = normalise_host(host[2:] if wildcard else host)
-    if is_reserved(name):
-        raise ValueError(f"{host}: names under {RESERVED_SUFFIX} are answered by the launcher's own sidecars")
-    if wildcard and kind == "ssh-tcp":
-        raise ValueError(f"{host}: an ssh destination is one exact host")
-    if kind == "http" and port != HTTP_PORT:
-        raise ValueError(f"{host}: plain HTTP is spoken on port {HTTP_PORT} only")
-    return Rule(host=f"*.{name}" if wildcard else name, port=port, kind=cast("Kind", kind))
+def _optional_host(text: str) -> str:
+    return normalise_host(text) if text else ""
 
 
 def _sorted_rules(rules: list[Rule]) -> tuple[Rule, ...]:
     unique = sorted(set(rules))
     for first, second in itertools.pairwise(unique):
         if (first.host, first.port) == (second.host, second.port):
-            raise ValueError(f"{first.host}:{first.port} is declared both as {first.kind} and as {second.kind}")
+            how = "twice" if first.kind == second.kind else f"both as {first.kind} and as {second.kind}"
+            raise ValueError(f"{first.host}:{first.port} is declared {how}")
     return tuple(unique)
 
 

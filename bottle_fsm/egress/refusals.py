@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from mitmproxy import http
+from mitmproxy.flow import Error
 
 from bottle_fsm.egress.jsonlines import JsonLines
 from bottle_fsm.egress.verdict import Decision
 
+CREDENTIAL_REFUSED: Final = "credential_refused"
+KNOWN_REFUSED: Final = "known_secret"
+KNOWN_MASKED: Final = "secret_masked"
+ANSWER_ENCODED: Final = "answer_encoded"
+"""An answer that came compressed although a plain one was asked for: injected values could not be taken out of it."""
+SCAN_LIMIT: Final = "scan_limit"
+"""There is more to look through than the search is given; what is in it is not known."""
 STARTED: Final = "bottle.started"
 """Mark of a flow: when its head came, for the duration in the log."""
 
@@ -63,18 +71,26 @@ class Outcome:
         return json_response(request, self.status, self.body if self.body is not None else refused)
 
 
+def after(head: Outcome, body: Outcome) -> Outcome:
+    """Return the outcome of a whole request: the body's, with what was noted about an allowed head."""
+    if not body.allow or not head.findings:
+        return body
+    return replace(body, reason=body.reason or head.reason, findings=(*head.findings, *body.findings))
+
+
 class DecisionLog:
     """Writes one line per decision."""
 
     def __init__(self, lines: JsonLines) -> None:
         self._lines = lines
 
-    def write(self, flow: http.HTTPFlow, outcome: Outcome) -> None:
-        """Record a decision about a request or a CONNECT."""
+    def write(self, flow: http.HTTPFlow, outcome: Outcome, *, injected: tuple[str, ...] = ()) -> None:
+        """Record a decision about a request or a CONNECT; `injected` names what was put in, never a value."""
         request = flow.request
         started = flow.metadata.get(STARTED)
-        # A path in which the guard found a secret is not repeated.
-        path = "" if outcome.findings else request.path.split("?", 1)[0].split("#", 1)[0]
+        # A path in which a secret was found is not repeated; a credential's place is a name, and not in the path.
+        hidden = outcome.findings and outcome.reason != CREDENTIAL_REFUSED
+        path = "" if hidden else request.path.split("?", 1)[0].split("#", 1)[0]
         self._lines.write(
             "decision",
             host=request.host,
@@ -86,6 +102,7 @@ class DecisionLog:
             reason=outcome.reason,
             by=outcome.by,
             findings=list(outcome.findings),
+            injected=list(injected),
             status=outcome.status,
             bytes=len(request.raw_content or b""),
             ms=round((time.monotonic() - started) * 1000, 3) if started else 0.0,
@@ -102,6 +119,11 @@ class DecisionLog:
 def undecided(request: http.Request) -> http.Response:
     """Return the refusal that stands until a decision is made; the agent sees it when deciding failed."""
     return json_response(request, 403, {"error": "egress_refused", "reason": "internal_error"})
+
+
+def killed() -> Error:
+    """Return the error that ends a flow without an answer; it stands until what is to be passed on is ready."""
+    return Error(Error.KILLED_MESSAGE)
 
 
 def json_response(request: http.Request, status: int, value: dict[str, Any]) -> http.Response:

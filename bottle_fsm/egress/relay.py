@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from bottle_fsm.egress import pump, verdict, wire
-from bottle_fsm.egress.delivered import DeliveredTokens
+from bottle_fsm.egress.delivered import DeliveredSecrets
 from bottle_fsm.egress.hosts import normalise_host, parse_port
 from bottle_fsm.egress.jsonlines import JsonLines
 from bottle_fsm.egress.policy import EgressPolicy
@@ -44,11 +44,11 @@ class Relay:
     """Serves the relay port of the interceptor."""
 
     def __init__(
-        self, policy: EgressPolicy, guard: Address, tokens: DeliveredTokens, log: JsonLines, *, caps: RelayCaps
+        self, policy: EgressPolicy, guard: Address, secrets: DeliveredSecrets, log: JsonLines, *, caps: RelayCaps
     ) -> None:
         self._policy = policy
         self._guard = guard
-        self._tokens = tokens
+        self._secrets = secrets
         self._log = log
         self._caps = caps
         self._open = 0
@@ -119,14 +119,14 @@ class Relay:
             raise _RefusedError(403, "", "host_not_a_name") from None
         record |= {"host": host, "port": port}
         decision = verdict.relay_verdict(self._policy, host, port)
-        tokens = self._tokens.get()
-        if tokens is None:
+        delivered = self._secrets.get()
+        if delivered is None:
             raise _RefusedError(403, "", "not_ready")
         if not decision.allow:
             raise _RefusedError(403, decision.rule, decision.reason)
         if self._open >= self._caps.max_connections:
             raise _RefusedError(503, decision.rule, "too_many_connections")
-        return f"{host}:{port}", decision.rule, tokens.proxy
+        return f"{host}:{port}", decision.rule, delivered.tokens.proxy
 
     async def _through_guard(self, target: str, rule: str, token: str) -> pump.Stream:
         try:

@@ -10,8 +10,9 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from bottle_fsm.egress import paths
 from bottle_fsm.egress.hosts import normalise_host, split_authority
-from bottle_fsm.egress.policy import HTTP_PORT, HTTPS_PORT, EgressPolicy, Kind
+from bottle_fsm.egress.policy import HTTP_PORT, HTTPS_PORT, EgressPolicy, Kind, Rule
 
 GATE_RULE: Final = "gate"
 _METHOD: Final = re.compile(r"[A-Za-z][A-Za-z-]*")
@@ -39,8 +40,9 @@ class Request:
         tls: whether the agent's side of the connection is TLS; sni: the server name of that TLS handshake.
         authority: the request target's authority: of absolute-form, or HTTP/2's `:authority`; empty when absent.
         hosts: the value of every Host header, in order.
-        method, path: as received. http2: whether it came by HTTP/2.
+        method, path: as received, the path with its query. http2: whether it came by HTTP/2.
         values: the value of every header; HTTP/2 can carry line breaks, which HTTP/1 would take for new headers.
+        names: the name of every header.
     """
 
     scheme: str
@@ -55,6 +57,7 @@ class Request:
     path: str
     http2: bool = False
     values: tuple[bytes, ...] = ()
+    names: tuple[bytes, ...] = ()
 
 
 def connect_verdict(policy: EgressPolicy, host: str, port: int, *, tls_to_proxy: bool = False) -> Decision:
@@ -91,10 +94,29 @@ def request_verdict(policy: EgressPolicy, request: Request) -> Decision:
         return Decision(allow=False, reason=reason)
     if _is_gate(policy, request.host):
         return _gate_verdict(request)
-    return _rule_verdict(policy, request.host, request.port, ("https",) if request.tls else ("http",))
+    kinds: tuple[Kind, ...] = ("https",) if request.tls else ("http",)
+    found = _rule_for(policy, request.host, request.port, kinds)
+    if isinstance(found, Decision):
+        return found
+    reason = _limit_problem(found, request.method, request.path, request.names)
+    return Decision(allow=not reason, rule=found.name, reason=reason)
+
+
+def asked_verdict(rule: Rule, method: str, target: str) -> Decision:
+    """Decide about method and path of a request that is only asked about, by a rule that its host and port have."""
+    if rule.kind == "ssh-tcp":
+        return Decision(allow=False, rule=rule.name, reason="protocol_not_allowed")
+    reason = _line_problem(method, target) or _limit_problem(rule, method, target, ())
+    return Decision(allow=not reason, rule=rule.name, reason=reason)
 
 
 def _rule_verdict(policy: EgressPolicy, host: str, port: int, kinds: tuple[Kind, ...]) -> Decision:
+    found = _rule_for(policy, host, port, kinds)
+    return found if isinstance(found, Decision) else Decision(allow=True, rule=found.name)
+
+
+def _rule_for(policy: EgressPolicy, host: str, port: int, kinds: tuple[Kind, ...]) -> Rule | Decision:
+    """Return the rule that a destination has, or the refusal of one that has none for what is spoken."""
     try:
         normalise_host(host)
     except ValueError:
@@ -104,7 +126,7 @@ def _rule_verdict(policy: EgressPolicy, host: str, port: int, kinds: tuple[Kind,
         return Decision(allow=False, reason="not_listed")
     if rule.kind not in kinds:
         return Decision(allow=False, rule=rule.name, reason="protocol_not_allowed")
-    return Decision(allow=True, rule=rule.name)
+    return rule
 
 
 def _gate_verdict(request: Request) -> Decision:
@@ -115,13 +137,39 @@ def _gate_verdict(request: Request) -> Decision:
     return Decision(allow=True, rule=GATE_RULE)
 
 
+def _limit_problem(rule: Rule, method: str, target: str, names: tuple[bytes, ...]) -> str:
+    """Name what a rule's methods and paths have against a request, or return an empty text.
+
+    Where either is limited, a request that is unclear about one of them is refused, before it is compared.
+    """
+    if not rule.limited:
+        return ""
+    path = paths.path_of(target)
+    checks = (
+        (paths.asks_for_another_method(target, names), "method_override"),
+        (bool(rule.methods) and method not in rule.methods, "method_not_allowed"),
+        (paths.unclear(path) or paths.asks_for_another_path(names), "path_ambiguous"),
+        (bool(rule.paths) and not paths.allowed(rule.paths, path), "path_not_allowed"),
+    )
+    return next((reason for wrong, reason in checks if wrong), "")
+
+
+def _line_problem(method: str, target: str) -> str:
+    """Name what is wrong with a request's first line, or return an empty text."""
+    checks = (
+        (not _METHOD.fullmatch(method) or method.upper() in _METHODS_REFUSED, "method_refused"),
+        (not target.startswith("/"), "target_form_refused"),
+        (bool(_BREAKING_PATH.search(target)), "target_malformed"),
+    )
+    return next((reason for wrong, reason in checks if wrong), "")
+
+
 def _form_problem(request: Request) -> str:
     """Name what is wrong with the request's form, or return an empty text."""
     in_tunnel = request.connect is not None
+    line = _line_problem(request.method, request.path)
     checks = (
-        (not _METHOD.fullmatch(request.method) or request.method.upper() in _METHODS_REFUSED, "method_refused"),
-        (not request.path.startswith("/"), "target_form_refused"),
-        (bool(_BREAKING_PATH.search(request.path)), "target_malformed"),
+        (bool(line), line),
         (any(_BREAKING_VALUE.search(value) for value in request.values), "header_malformed"),
         (not in_tunnel and request.tls, "tls_to_proxy"),
         (in_tunnel and bool(request.authority) and not request.http2, "absolute_form_in_tunnel"),

@@ -117,7 +117,7 @@ def short_secret_warning(name: str) -> str:
     """Return the warning about a secret that is too short to be looked for in requests."""
     return (
         f"the secret `{name}` is shorter than {MIN_SECRET_BYTES} bytes: "
-        "it is kept out of records, but too short ever to be looked for in requests (this release looks for none)"
+        "it is kept out of records, but too short to be looked for in requests"
     )
 
 

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Final
 
 from bottle_fsm.errors import Problem
+from bottle_fsm.manifest import template
 from bottle_fsm.manifest.env import Place, resolve_env
 from bottle_fsm.manifest.hostpaths import host_path, skill_source
 from bottle_fsm.manifest.model import Agent, Reach
 from bottle_fsm.manifest.spec import BottleSpec
 from bottle_fsm.model import Host
+from bottle_fsm.places import MIN_INJECTED_BYTES
 from bottle_fsm.smallfile import UnreadableError, read_small_file
 from bottle_fsm.yamlfile import Key, key_text
 
@@ -29,6 +31,7 @@ MAX_PROMPT_BYTES: Final = 128 * 1024 - 1
 MAX_KEY_BYTES: Final = 64 * 1024
 MAX_CA_BYTES: Final = 1024 * 1024
 
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _PRIVATE_KEY: Final = re.compile(rb"-----BEGIN ((OPENSSH|RSA|EC|DSA|ENCRYPTED) )?PRIVATE KEY-----\r?\n")
 _PUBLIC_KEY: Final = re.compile(rb"(ssh-|ecdsa-|sk-)[a-z0-9@.-]+ AAAA")
 _CERTIFICATE: Final = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
@@ -60,6 +63,7 @@ def validate_host(spec: BottleSpec, host: Host, *, place: Place | None = None) -
         *check.identities(reach, in_reach),
         *check.upstream_ca(reach, in_reach),
         *resolve_env(reach, host.environ, place=in_reach).problems,
+        *_injected(reach, host, in_reach),
     ]
 
 
@@ -132,6 +136,22 @@ class _Check:
                 yield Problem(place, f"{path} holds a private key", "Name a file with certificates alone")
             elif not _are_certificates(data):
                 yield Problem(place, f"{path} holds no valid PEM certificates", "Name a file in PEM format")
+
+
+def _injected(reach: Reach, host: Host, where: Place) -> Iterator[Problem]:
+    """Each value that a rule injects is to be had now, and makes an injection."""
+    for index, rule in enumerate(reach.egress.allow):
+        for one in rule.inject or ():
+            place = where("egress", "allow", index, "inject")
+            values = {v.name: host.environ.get(v.name, "") for v in template.variables(one.template)}
+            missing = [name for name, value in values.items() if not value]
+            yield from (Problem(place, f"the host variable `{name}` is not set or empty", "Set it") for name in missing)
+            hint = "Give the variable another value"
+            if any(_CONTROL.search(value) for value in values.values()):
+                yield Problem(place, "the value to inject holds a line end or another control character", hint)
+            elif not missing and max(len(value.encode()) for value in values.values()) < MIN_INJECTED_BYTES:
+                problem = f"the value to inject is shorter than {MIN_INJECTED_BYTES} bytes"
+                yield Problem(place, f"{problem}: it could not be kept out of answers", hint)
 
 
 def _place(manifest_path: str, *keys: Key) -> str:

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import base64
 import ipaddress
-import re
-import unicodedata
+from collections.abc import Mapping
 from typing import Any, Final
 
+from bottle_fsm.hostname import Fault, HostNameError, normalise_host
+from bottle_fsm.manifest.limits import is_range
 from bottle_fsm.manifest.refusal import Refusal
 from bottle_fsm.places import DENIED_PROBE_HOST
 
-_LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-_NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
-_MAX_HOST: Final = 253
 _MAX_PORT: Final = 65535
 _OWN_ZONE: Final = DENIED_PROBE_HOST.split(".", 1)[1]
 _PRIVATE: Final = tuple(map(ipaddress.IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")))
@@ -30,6 +28,12 @@ _KEY_TYPES: Final = (
     "sk-ecdsa-sha2-nistp256@openssh.com",
 )
 _LENGTH: Final = 4
+_NAME_IT: Final = "Give it a name under `hosts` and allow that name"
+_FAULTS: Final[Mapping[Fault, tuple[str, str]]] = {
+    "form": ("is no valid host name", "Use letters, digits, `-` and dots, without a port"),
+    "spelling": ("has no single spelling in DNS", "Write its labels as they are in DNS, `xn--…`"),
+    "address": ("can be read as an address", _NAME_IT),
+}
 
 
 def check_host(value: str) -> str:
@@ -58,6 +62,11 @@ def split_rule(value: str) -> dict[str, Any]:
     if value.count(":") != 1 or "/" in value:
         return {"host": value}
     host, port = value.split(":")
+    if is_range(port) and _is_address(host):
+        problem = f"`{value}` is an address with a range of ports"
+        raise Refusal(problem, "Give the address a name under `hosts`, and write one rule for each port of that name")
+    if is_range(port):
+        raise Refusal(f"`{value}` names a range of ports", "Write one rule for each port")
     if not port.isascii() or not port.isdigit() or len(port) > len(str(_MAX_PORT)):
         raise Refusal(f"`{value}` has no valid port after its colon", "Write `host:port` with a port from 1 to 65535")
     return {"host": host, "port": int(port)}
@@ -84,7 +93,7 @@ def check_static_names(value: Any) -> Any:
     """Refuse static names that become one when they are normalised: the last would silently win."""
     seen: dict[str, str] = {}
     for name in value if isinstance(value, dict) else ():
-        other = seen.setdefault(_ascii(str(name).removesuffix(".")), name)
+        other = seen.setdefault(_spelling(name), name)
         if other != name:
             raise Refusal(f"`{other}` and `{name}` are the same host", "Keep one of them")
     return value
@@ -121,15 +130,15 @@ def check_host_key(value: str) -> str:
 def _normal(value: str) -> str:
     if "://" in value:
         raise Refusal(f"`{value}` is a URL", "Write the host alone, without scheme and path")
+    if "/" in value and _is_network(value):
+        raise Refusal(
+            f"`{value}` is a network, not a name", "Give each machine a name under `hosts` and allow that name"
+        )
     if "/" in value:
         raise Refusal(f"`{value}` holds a path", "Write the host alone")
     if _is_address(value):
-        raise Refusal(f"`{value}` is an address, not a name", "Give it a name under `hosts` and allow that name")
-    host = _ascii(value.removesuffix("."))
-    if len(host) > _MAX_HOST or not all(_LABEL.fullmatch(label) for label in host.split(".")):
-        raise Refusal(f"`{value}` is no valid host name", "Use letters, digits, `-` and dots, without a port")
-    if _NUMBER.fullmatch(host.rsplit(".", 1)[-1]):
-        raise Refusal(f"`{value}` can be read as an address", "Give it a name under `hosts` and allow that name")
+        raise Refusal(f"`{value}` is an address, not a name", _NAME_IT)
+    host = _named(value)
     if host == "localhost" or host.endswith(".localhost"):
         raise Refusal(f"`{value}` is the machine itself", "Name a host outside the bottle")
     if host == _OWN_ZONE or host.endswith(f".{_OWN_ZONE}"):
@@ -138,23 +147,37 @@ def _normal(value: str) -> str:
 
 
 def _is_address(value: str) -> bool:
+    """Tell whether a text is an address, as a URL writes it, too: in brackets, with a port after them."""
     try:
-        ipaddress.ip_address(value.strip("[]"))
+        ipaddress.ip_address(value[1:].partition("]")[0] if value.startswith("[") else value)
     except ValueError:
         return False
     return True
 
 
-def _ascii(value: str) -> str:
-    """Return the IDNA spelling; refuse names that the standards of 2003 and 2008 spell differently."""
-    if value.isascii():
-        return value.lower()
-    plain = unicodedata.normalize("NFC", value).lower()
+def _is_network(value: str) -> bool:
     try:
-        host = plain.encode("idna").decode("ascii").lower()
-        same = host.encode("ascii").decode("idna") == plain
-    except UnicodeError:
-        same = False
-    if not same:
-        raise Refusal(f"`{value}` has no single spelling in DNS", "Write its labels as they are in DNS, `xn--…`")
+        ipaddress.ip_network(value, strict=False)
+    except ValueError:
+        return False
+    return True
+
+
+def _spelling(name: object) -> str:
+    try:
+        return normalise_host(str(name))
+    except HostNameError:
+        return str(name)
+
+
+def _named(value: str) -> str:
+    """Return a name's canonical spelling; a manifest writes no underscores, which no host on the internet has."""
+    try:
+        host = normalise_host(value)
+    except HostNameError as error:
+        problem, hint = _FAULTS[error.fault]
+        raise Refusal(f"`{value}` {problem}", hint) from None
+    if "_" in host:
+        problem, hint = _FAULTS["form"]
+        raise Refusal(f"`{value}` {problem}", hint)
     return host

@@ -142,15 +142,20 @@ def _finding(document: Document, value: dict[str, Any], detail: Any) -> Finding:
         detail["loc"] = detail["loc"][:-1]
     problem, hint = word(detail)
     path = detail["loc"][:-1] if detail["type"] == "missing" else detail["loc"]
-    path = _existing(value, path)
+    cause = detail.get("ctx", {}).get("error")
+    path = _existing(value, (*path, *cause.at) if isinstance(cause, Refusal) else path)
     return path, Problem(document.place(path), problem, hint)
 
 
 def _existing(value: Any, path: KeyPath) -> KeyPath:
-    """Cut a path to what the file has: a short form such as `- example.org` has no keys of its own."""
-    for depth, key in enumerate(path):
+    """Cut a path to what the file has: a short form has no keys of its own, and one mapping may stand for a list."""
+    found: KeyPath = ()
+    for key in path:
+        if isinstance(value, dict) and isinstance(key, int) and key not in value:
+            continue
         inside = key in value if isinstance(value, dict) else isinstance(value, list) and isinstance(key, int)
         if not inside:
-            return path[:depth]
+            return found
         value = value[key]
-    return path
+        found = (*found, key)
+    return found

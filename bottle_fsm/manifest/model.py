@@ -11,19 +11,10 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from bottle_fsm.manifest import hosts, names
-from bottle_fsm.manifest.reach import (
-    Egress,
-    EnvValue,
-    HostPath,
-    Inject,
-    Reach,
-    Resources,
-    Rule,
-    SshHost,
-    Strict,
-    Text,
-)
+from bottle_fsm.manifest.inject import Inject
+from bottle_fsm.manifest.reach import Egress, EnvValue, HostPath, Reach, Resources, Rule, SshHost
 from bottle_fsm.manifest.refusal import Refusal
+from bottle_fsm.manifest.strict import Strict, Text
 
 __all__ = [
     "Agent",

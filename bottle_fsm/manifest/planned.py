@@ -1,6 +1,6 @@
 """Keys that the schema knows but this release does not enforce: using one is refused.
 
-Nobody shall believe that `methods: [GET]` holds while it does not. Whoever builds the enforcement of a key takes it
+Nobody shall believe that `scan: warn` holds while it does not. Whoever builds the enforcement of a key takes it
 off the list; nothing else has to change.
 """
 
@@ -13,7 +13,7 @@ from bottle_fsm.errors import Problem
 from bottle_fsm.manifest.model import Rule
 from bottle_fsm.yamlfile import Document, KeyPath
 
-PLANNED_RULE_KEYS: Final = ("methods", "paths", "scan", "bypass_tls", "inject", "credentials", "websocket")
+PLANNED_RULE_KEYS: Final = ("bypass_tls", "websocket")
 
 
 def planned_problems(document: Document) -> Iterator[tuple[KeyPath, Problem]]:

@@ -5,38 +5,28 @@ Not its duty: who runs in it (`model`), what the keys look like in a file (`load
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from bottle_fsm.manifest import hosts, names, template
+from bottle_fsm.manifest import hosts, limits, names, template
+from bottle_fsm.manifest.inject import Injections
 from bottle_fsm.manifest.refusal import Refusal
+from bottle_fsm.manifest.strict import Strict, Text
 
 Guard = Literal["auto", "pipelock", "builtin"]
 Scan = Literal["block", "warn", "off"]
 Credentials = Literal["injected", "none", "agent"]
-Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
-Text = Annotated[str, Field(strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
-Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
+Port = Annotated[int, Field(strict=True, ge=1, le=65535), BeforeValidator(limits.check_port)]
+Method = Annotated[limits.Method, BeforeValidator(limits.check_method)]
+Glob = Annotated[Text, AfterValidator(limits.check_glob)]
 Host = Annotated[Text, AfterValidator(hosts.check_host)]
 HostPattern = Annotated[Text, AfterValidator(hosts.check_host_pattern)]
 Address = Annotated[Text, AfterValidator(hosts.check_address)]
 StaticNames = Annotated[dict[Host, Address], BeforeValidator(hosts.check_static_names)]
 HostPath = Annotated[Text, AfterValidator(names.check_path)]
-
-_MEMORY: Final = re.compile(r"([0-9]{1,12})([bkmgt]?)")
-_UNITS: Final = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
-_LEAST_MEMORY: Final = 64 * 2**20
-_HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
-
-
-class Strict(BaseModel):
-    """Base of all manifest models: frozen, and closed against keys that it does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, validate_default=False)
 
 
 class EnvValue(Strict):
@@ -59,7 +49,7 @@ class EnvValue(Strict):
     ] = False
     to: Annotated[
         tuple[HostPattern, ...],
-        Field(description="hosts that the secret is meant for; recorded and shown in the plan, but not yet enforced"),
+        Field(description="hosts that the secret may be sent to; in a request to any other it is refused"),
     ] = ()
 
     @property
@@ -101,43 +91,43 @@ def _env_value(value: Any) -> Any:
     return value
 
 
-class Inject(Strict):
-    """A header that the interceptor puts into requests, so that the agent uses a secret without seeing it."""
-
-    header: Annotated[Text, Field(description="the header's name")]
-    value: Annotated[Text, Field(description="its value, with `${NAME}` for the secret")]
-
-    @model_validator(mode="after")
-    def _check(self) -> Inject:
-        if not _HEADER.fullmatch(self.header):
-            raise Refusal(f"`{self.header}` is no valid header name", "Use a name such as Authorization")
-        if not template.variables(self.value):
-            raise Refusal("the value to inject stands in the manifest itself", "Take it from the host: `${NAME}`")
-        return self
-
-
-def _path_rule(value: str) -> str:
-    if not value.startswith("/"):
-        raise Refusal(f"the path `{value}` does not begin with a slash", "Write `/…`")
-    return value
-
-
 class Rule(Strict):
     """One host, or all hosts below a suffix, that the agent may reach. A plain text is short for `{host: text}`."""
 
     host: Annotated[HostPattern, Field(description="a host name, or `*.suffix` for every name below the suffix")]
     port: Annotated[Port, Field(description="the port; plain HTTP only with 80")] = 443
     methods: Annotated[
-        tuple[Method, ...] | None, Field(min_length=1, description="HTTP methods that are allowed; without it, all")
+        tuple[Method, ...] | None,
+        Field(min_length=1, description="HTTP methods that are allowed; without it, all"),
+        BeforeValidator(limits.check_methods),
     ] = None
     paths: Annotated[
-        tuple[Annotated[Text, AfterValidator(_path_rule)], ...] | None,
-        Field(min_length=1, description="paths that are allowed, `*` for any text; without it, all"),
+        tuple[Glob, ...] | None,
+        Field(
+            min_length=1,
+            description="paths that are allowed, without query, `*` for any text, slashes included; without it, all",
+        ),
+        BeforeValidator(limits.check_paths),
     ] = None
-    scan: Annotated[Scan, Field(description="what happens when the body of a request holds a secret")] = "block"
+    scan: Annotated[
+        Scan | None,
+        Field(
+            description="what happens when the guard finds a secret in the body of a request; `off` does not ask it; "
+            "without it `block`, and `off` for the host of the provider's model"
+        ),
+    ] = None
     bypass_tls: Annotated[Flag, Field(description="leave TLS closed: nothing inside can be checked")] = False
-    inject: Annotated[Inject | None, Field(description="a header to put into each request")] = None
-    credentials: Annotated[Credentials | None, Field(description="whose credentials may be sent")] = None
+    inject: Annotated[
+        Injections | None, Field(min_length=1, description="a credential to put into each request, or a list of them")
+    ] = None
+    credentials: Annotated[
+        Credentials | None,
+        Field(
+            description="whose credentials may be sent: none but those that are injected, none but secrets whose `to` "
+            "names the host, or any that the agent has; without it `injected` where something is injected and for the "
+            "provider's hosts, else `none`"
+        ),
+    ] = None
     websocket: Annotated[Flag, Field(description="allow the upgrade to a WebSocket")] = False
 
 
@@ -162,7 +152,7 @@ class Egress(Strict):
     hosts: Annotated[
         StaticNames,
         Field(description="static names: host to address; the only way to a private address, for that address alone"),
-    ] = {}
+    ] = {}  # noqa: RUF012 - pydantic copies a default, and the model is frozen
     upstream_ca: Annotated[
         tuple[HostPath, ...],
         Field(description="PEM files with further roots that the interceptor trusts; relative to the manifest"),
@@ -174,11 +164,12 @@ class Egress(Strict):
 
     @model_validator(mode="after")
     def _check(self) -> Egress:
-        seen: set[tuple[str, int]] = set()
-        for rule in self.allow:
-            if (rule.host, rule.port) in seen:
-                raise Refusal(f"`{rule.host}:{rule.port}` is allowed twice", "Keep one rule for each host and port")
-            seen.add((rule.host, rule.port))
+        seen: dict[tuple[str, int], int] = {}
+        for index, rule in enumerate(self.allow):
+            first = seen.setdefault((rule.host, rule.port), index)
+            if first != index:
+                problem = f"`{rule.host}:{rule.port}` is allowed twice, here and at `allow/{first}`"
+                raise Refusal(problem, "Keep one rule for each host and port", at=("allow", index))
         return self
 
 
@@ -197,20 +188,11 @@ class SshHost(Strict):
     ]
 
 
-def _memory(value: str) -> str:
-    match = _MEMORY.fullmatch(value.lower())
-    if match is None:
-        raise Refusal(f"`{value}` is no amount of memory", "Write a number and a unit: 512m or 4g")
-    if int(match[1]) * _UNITS[match[2]] < _LEAST_MEMORY:
-        raise Refusal(f"`{value}` is too little for an agent", "Give at least 64m")
-    return value.lower()
-
-
 class Resources(Strict):
     """Limits of the agent's container."""
 
     memory: Annotated[
-        Annotated[Text, AfterValidator(_memory)], Field(description="memory, with the unit k, m, g or t")
+        Annotated[Text, AfterValidator(limits.check_memory)], Field(description="memory, with the unit k, m, g or t")
     ] = "4g"
     cpus: Annotated[float, Field(strict=True, ge=0.1, le=1024, description="processors")] = 2.0
     pids: Annotated[int, Field(strict=True, ge=16, le=4194304, description="processes and threads")] = 512
@@ -218,8 +200,7 @@ class Resources(Strict):
     @property
     def memory_bytes(self) -> int:
         """`memory` as a number of bytes."""
-        digits = self.memory.rstrip("bkmgt")
-        return int(digits) * _UNITS[self.memory[len(digits) :]]
+        return limits.memory_bytes(self.memory)
 
 
 class Reach(Strict):
@@ -234,7 +215,7 @@ class Reach(Strict):
             Annotated[EnvValue, BeforeValidator(_env_value, json_schema_input_type=Text | EnvValue)],
         ],
         Field(description="environment variables"),
-    ] = {}
+    ] = {}  # noqa: RUF012 - pydantic copies a default, and the model is frozen
     egress: Annotated[Egress, Field(description="what leaves the bottle")] = Egress()
     ssh: Annotated[tuple[SshHost, ...], Field(description="hosts that may be reached by ssh")] = ()
     resources: Annotated[Resources, Field(description="limits of the agent's container")] = Resources()
@@ -242,10 +223,13 @@ class Reach(Strict):
     @model_validator(mode="after")
     def _check(self) -> Reach:
         seen: set[tuple[str, int]] = set()
-        for entry in self.ssh:
+        for index, entry in enumerate(self.ssh):
             if (entry.host, entry.port) in seen:
-                raise Refusal(
-                    f"`{entry.host}:{entry.port}` stands twice under `ssh`", "Keep one entry for each host and port"
-                )
+                problem = f"`{entry.host}:{entry.port}` stands twice under `ssh`"
+                raise Refusal(problem, "Keep one entry for each host and port", at=("ssh", index))
             seen.add((entry.host, entry.port))
+        for index, rule in enumerate(self.egress.allow):
+            if (rule.host, rule.port) in seen:
+                problem = f"`{rule.host}:{rule.port}` stands under `ssh`, too, and this rule would speak TLS there"
+                raise Refusal(problem, "Keep the one that is meant", at=("egress", "allow", index))
         return self

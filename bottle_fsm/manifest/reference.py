@@ -28,12 +28,17 @@ same as JSON Schema, and `manifests/reference.yaml` shows every key in use.
   refused, and so is a key without a value. `true` and `false` are the only booleans; `no`, `on` and `off` are texts.
 - Relative paths start from the manifest's directory; `~/` is your home.
 - `${NAME}` takes a variable of the host's environment, `${NAME:-default}` with a default for unset or empty, `$$` is a
-  dollar sign. This holds in the values of `env` and nowhere else. A value taken from the host is not secret unless
-  `secret: true` says so; a value that begins with `?` is asked for on the terminal and is always secret.
+  dollar sign. This holds in the values of `env` and `inject` and nowhere else. A value of `env` that is taken from the
+  host is not secret unless `secret: true` says so; one that begins with `?` is asked for on the terminal and is always
+  secret.
 - Names of projects, bottles and agents have 1 to 63 letters, digits, `.`, `_` or `-`.
 - Hosts are names without scheme, path and port; `*.suffix` stands for every name below the suffix, not for the suffix
   itself. They are compared in lower case and in their DNS spelling. An address is not a host: give it a name under
   `hosts`.
+- One rule holds for a host and port, the nearest: an exact name before a wildcard, a longer wildcard before a shorter.
+- Paths begin with a slash and are compared without their query, byte for byte. `*` stands for any text, slashes and no
+  text at all included; there is no `**` and no `?`. Where methods or paths are limited, requests that a server could
+  take for others are refused; [egress.md](egress.md#rules) lists them.
 - Variables that the launcher sets itself (proxies, certificate stores, `HOME`, `SSH_AUTH_SOCK`, `BOTTLE_…`) cannot be
   set.
 - A key marked **planned** is known, but this release does not enforce it yet. Using it is refused, so that nobody takes

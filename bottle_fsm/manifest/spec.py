@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bottle_fsm.manifest.model import Agent, Manifest
-from bottle_fsm.manifest.reach import Reach, Strict
+from bottle_fsm.manifest.reach import Reach
+from bottle_fsm.manifest.strict import Strict
 from bottle_fsm.model import Json, canonical
 from bottle_fsm.naming import bottle_name
 

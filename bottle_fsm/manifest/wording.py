@@ -40,8 +40,9 @@ def found(value: Any) -> str:
 
 def nearest(word_: str, known: tuple[str, ...]) -> str:
     """Return a hint that names the known word most like this one, or all known words."""
-    close = difflib.get_close_matches(word_.lower(), known, n=1, cutoff=0.6)
-    return f"Did you mean `{close[0]}`?" if close else f"Known are: {', '.join(known)}"
+    spelled = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(word_.lower(), spelled, n=1, cutoff=0.6)
+    return f"Did you mean `{spelled[close[0]]}`?" if close else f"Known are: {', '.join(known)}"
 
 
 def _lower(text: str) -> str:

@@ -81,8 +81,10 @@ class BottlePlan:
         endpoint: which engine it is for (address and identity), compared by every later verb.
         guard: the guard engine, `pipelock` or `builtin`, and `guard_reason`, why that one.
         objects: what shall exist, in order of creation.
-        policy: the egress policy's JSON, as the sidecars get it.
+        policy: the reach: `allow` as rules in long form (see `plan.rules`), `ssh` as pairs of host and port, `hosts` as
+            static name → address. `plan.build.launch_policy` makes of it what the sidecars get.
         env: the agent's literal variables. secrets: names of its secret variables, with where each may go.
+        injections: what the interceptor puts into requests: rule, kind, name, template of the value, and placeholders.
         provision: one item for each name of `PROVISION_ORDER` after `ca`.
         warnings: what a person should know before saying yes. isolation: what the backend gives, shown in the plan.
     """
@@ -103,6 +105,7 @@ class BottlePlan:
     provision: tuple[ProvisionItem, ...]
     warnings: tuple[str, ...] = ()
     isolation: tuple[str, ...] = ()
+    injections: tuple[Json, ...] = ()
 
     def object(self, role: str) -> PlannedObject:
         """Return the planned object of a role that has exactly one."""
@@ -128,6 +131,7 @@ class BottlePlan:
         value["env"] = dict(self.env)
         value["warnings"] = list(self.warnings)
         value["isolation"] = list(self.isolation)
+        value["injections"] = list(self.injections)
         return value
 
     @classmethod
@@ -139,4 +143,5 @@ class BottlePlan:
         known["secrets"] = {name: tuple(to) for name, to in value["secrets"].items()}
         known["warnings"] = tuple(value["warnings"])
         known["isolation"] = tuple(value["isolation"])
+        known["injections"] = tuple(value.get("injections", ()))
         return cls(**known)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from bottle_fsm.egress.policy import EgressPolicy, compile_policy
+from bottle_fsm.egress.policy import HTTPS_PORT, EgressPolicy, compile_policy
 from bottle_fsm.errors import DefinitionError, Problem, ValidationError
 from bottle_fsm.manifest.env import ResolvedEnv
 from bottle_fsm.manifest.model import Agent
@@ -17,10 +17,11 @@ from bottle_fsm.manifest.reach import Reach
 from bottle_fsm.manifest.spec import BottleSpec
 from bottle_fsm.model import Json
 from bottle_fsm.places import WORKSPACE
-from bottle_fsm.plan.bottle_plan import ProvisionItem
+from bottle_fsm.plan.bottle_plan import ProvisionItem, digest
+from bottle_fsm.plan.injections import injections, placeholders
 from bottle_fsm.plan.providers import PROVIDERS, Provider
+from bottle_fsm.plan.rules import allow_entries
 
-HTTPS: Final = 443
 _NAMED: Final = 8
 """How many likely secrets a warning names; the rest is counted."""
 
@@ -52,9 +53,15 @@ class CommonParts:
     policy: Json
     env: Mapping[str, str]
     secrets: Mapping[str, tuple[str, ...]]
+    injections: tuple[Json, ...]
     provision: tuple[ProvisionItem, ...]
     warnings: tuple[str, ...]
     command: tuple[str, ...]
+
+    @property
+    def delivered(self) -> str:
+        """Return a digest of what the interceptor is told beside its files: where secrets may go, what is injected."""
+        return digest({"secrets": {n: list(to) for n, to in self.secrets.items()}, "injections": list(self.injections)})
 
 
 def common_parts(spec: BottleSpec, sources: HostSources) -> CommonParts:
@@ -76,8 +83,9 @@ def common_parts(spec: BottleSpec, sources: HostSources) -> CommonParts:
     return CommonParts(
         spec=spec.digest,
         policy=policy,
-        env={**provider.env, **sources.env.literals},
+        env={**provider.env, **placeholders(spec.bottle, reach), **sources.env.literals},
         secrets={name: secret.to for name, secret in sorted(sources.env.secrets.items())},
+        injections=tuple(injections(spec.bottle, reach)),
         provision=_items(agent, reach, provider, sources),
         warnings=_warnings(reach, provider, sources),
         command=agent_command(agent),
@@ -93,25 +101,28 @@ def agent_command(agent: Agent) -> tuple[str, ...]:
 def launch_policy(policy: Json, *, bottle: str, launch: str) -> EgressPolicy:
     """Return the policy that one launch's sidecars get, from `BottlePlan.policy`, which knows of no launch.
 
+    Plans of older launches, whose `allow` is a list of host and port, are read, too.
+
     Raises:
         ValueError: see `compile_policy`.
     """
     return compile_policy(
         bottle=bottle,
         launch=launch,
-        allow=[(host, port) for host, port in policy["allow"]],
+        allow=policy["allow"],
         ssh=[(host, port) for host, port in policy["ssh"]],
         hosts=policy["hosts"],
+        model_host=policy.get("model_host", ""),
     )
 
 
 def _policy(reach: Reach, provider: Provider) -> Json:
-    """Return `allow` and `ssh` as lists of host and port, `hosts` as name → address: `compile_policy`'s arguments."""
-    allow = {(rule.host, rule.port) for rule in reach.egress.allow} | {(host, HTTPS) for host in provider.hosts}
+    """Return `compile_policy`'s arguments: `allow` in long form, `ssh` as host and port, `hosts` as name → address."""
     return {
-        "allow": [list(pair) for pair in sorted(allow)],
+        "allow": allow_entries(reach, provider),
         "ssh": [list(pair) for pair in sorted((entry.host, entry.port) for entry in reach.ssh)],
         "hosts": dict(sorted(reach.egress.hosts.items())),
+        "model_host": provider.hosts[0] if provider.hosts else "",
     }
 
 
@@ -148,10 +159,10 @@ def _ssh_host(entry: Json, sources: HostSources) -> Json:
 
 def _warnings(reach: Reach, provider: Provider, sources: HostSources) -> tuple[str, ...]:
     warnings = list(sources.env.warnings)
-    if provider.hosts:
-        warnings.append(
-            f"allowed without being asked for, as provider {provider.name} needs it: {', '.join(provider.hosts)}"
-        )
+    own = {rule.host for rule in reach.egress.allow if rule.port == HTTPS_PORT}
+    unasked = [host for host in provider.hosts if host not in own]
+    if unasked:
+        warnings.append(f"allowed without being asked for, as provider {provider.name} needs it: {', '.join(unasked)}")
     warnings += [
         f"{entry.host}:{entry.port} is reachable by ssh with any key, and bytes in that tunnel are not looked at"
         for entry in reach.ssh

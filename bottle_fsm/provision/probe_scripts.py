@@ -13,15 +13,15 @@ from typing import Final, Literal
 from bottle_fsm.places import GATE_HOST
 
 Kind = Literal["verdict", "connect", "plain", "tcp", "dns", "name"]
-"""`verdict`: ask the gate. `connect`: CONNECT at the proxy. `plain`: plain HTTP at the proxy. `tcp`: a direct
-connection. `dns`: a direct query by UDP. `name`: the resolver that the bottle has."""
+"""`verdict`: ask the gate, by the query of its URL. `connect`: CONNECT at the proxy. `plain`: plain HTTP at the
+proxy. `tcp`: a direct connection. `dns`: a direct query by UDP. `name`: the resolver that the bottle has."""
 
 _LIMIT: Final = 5
 """Seconds for one probe: well beyond what is judged as late, so that a late one is seen as such."""
 _QUERY: Final = r"\022\064\001\000\000\001\000\000\000\000\000\000\003www\007example\003com\000\000\001\000\001"
 
 _PYTHON: Final = f"""
-import json, os, socket, ssl, sys, threading, time, urllib.error, urllib.parse, urllib.request
+import json, os, socket, ssl, sys, threading, time, urllib.error, urllib.request
 
 proxy = os.environ.get("BOTTLE_PROXY", "")
 quiet = urllib.request.build_opener(urllib.request.ProxyHandler({{"http": proxy, "https": proxy}}))
@@ -32,9 +32,8 @@ def split(target):
     return host.strip("[]"), int(port)
 
 
-def verdict(target):
-    query = urllib.parse.urlencode(dict(zip(("host", "port"), split(target))))
-    with quiet.open("https://{GATE_HOST}/verdict?" + query, timeout={_LIMIT}) as answer:
+def verdict(question):
+    with quiet.open("https://{GATE_HOST}/verdict?" + question, timeout={_LIMIT}) as answer:
         said = json.load(answer)
     found = said.get("findings") or []
     # a guard that wants an address first refuses a name that has none now; that is no matter of the rule
@@ -126,11 +125,11 @@ get() {{ # url: its body through the proxy
   else wget -q -O - -T {_LIMIT} -t 1 "$1" 2>&1; fi
 }}
 verdict() {{
-  answer=$(get "https://{GATE_HOST}/verdict?host=${{1%:*}}&port=${{1##*:}}") || {{ echo "failed: $answer"; return; }}
+  answer=$(get "https://{GATE_HOST}/verdict?$1") || {{ echo "failed: $answer"; return; }}
   case $answer in
   *'"decision"'*'"allow"'*) echo allow ;;
   *'"guard"'*'"findings"'*[Ss][Ss][Rr][Ff]*|*'"guard"'*'"findings"'*[Dd][Nn][Ss]*)
-    case $answer in *private*|*listed*) echo deny ;; *) echo 'unresolved: says the guard' ;; esac ;;
+    case ${{answer##*'"findings"'}} in *private*|*listed*) echo deny ;; *) echo 'unresolved: says the guard' ;; esac ;;
   *'"decision"'*'"deny"'*) echo deny ;;
   *) echo "failed: $answer" ;;
   esac

@@ -10,8 +10,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import urlencode
 
 from bottle_fsm.bottle import Bottle
+from bottle_fsm.egress.rule import Rule, rule_of_entry, ssh_rule
 from bottle_fsm.errors import GateError
 from bottle_fsm.model import Json
 from bottle_fsm.naming import ROLE_INTERCEPTOR
@@ -34,8 +36,6 @@ DIRECT_MS: Final = 2000
 REFUSAL_MS: Final = 1000
 LOOKUP_MS: Final = 3000
 """A name is looked up twice (IPv4 and IPv6), and the resolver that never answers costs a second each time."""
-WILD_LABEL: Final = "bottle-selftest"
-"""The made-up name below a wildcard's suffix."""
 
 PUBLIC_ADDRESS: Final = "198.51.100.1:443"
 PUBLIC_RESOLVER: Final = "198.51.100.53:53"
@@ -44,13 +44,20 @@ METADATA: Final = "169.254.169.254:80"
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One thing to try inside; `within` is how many milliseconds a failure may take, 0 where it is no matter."""
+    """One thing to try inside.
+
+    Attributes:
+        name, kind: what it is. target: what is tried, as the row names it. expected: the answer that is wanted.
+        within: how many milliseconds a failure may take, 0 where it is no matter.
+        question: the gate's question of a verdict, as the query of a URL.
+    """
 
     name: str
     kind: Kind
     target: str
     expected: str
     within: int = 0
+    question: str = ""
 
 
 def run_selftest(bottle: Bottle, plan: BottlePlan, probes: Mapping[str, str], steps: Steps) -> None:
@@ -97,15 +104,33 @@ def planned_probes(plan: BottlePlan, probes: Mapping[str, str]) -> list[Probe]:
 
 
 def _verdict_probes(plan: BottlePlan) -> list[Probe]:
-    asked = [*plan.policy.get("allow", []), *plan.policy.get("ssh", [])]
-    targets = [f"{_concrete(host)}:{port}" for host, port in asked]
-    return [Probe(f"allow rule {target}", "verdict", target, "allow") for target in targets]
+    rules = [
+        *(rule_of_entry(entry) for entry in plan.policy.get("allow", [])),
+        *(ssh_rule(host, port) for host, port in plan.policy.get("ssh", [])),
+    ]
+    return [_rule_probe(rule) for rule in rules]
+
+
+def _rule_probe(rule: Rule) -> Probe:
+    """Return the question whether a request that a rule allows would be let through."""
+    host, method, path = rule.example()
+    where = f"{host}:{rule.port}"
+    if rule.kind == "ssh-tcp":
+        return Probe(f"allow rule {where}", "verdict", where, "allow", question=_question(host, rule.port))
+    target = f"{rule.kind}://{where} {method} {path}"
+    question = _question(host, rule.port, method=method, path=path)
+    return Probe(f"allow rule {where}", "verdict", target, "allow", question=question)
+
+
+def _question(host: str, port: int, **line: str) -> str:
+    return urlencode({"host": host, "port": port, **line}, safe="/")
 
 
 def _refusal_probes() -> list[Probe]:
     target = f"{DENIED_PROBE_HOST}:443"
+    question = _question(DENIED_PROBE_HOST, 443)
     return [
-        Probe("verdict on a host without a rule", "verdict", target, "deny"),
+        Probe("verdict on a host without a rule", "verdict", target, "deny", question=question),
         Probe("host without a rule, HTTPS", "connect", target, "refused", REFUSAL_MS),
         Probe("host without a rule, HTTP", "plain", f"{DENIED_PROBE_HOST}:80", "refused", REFUSAL_MS),
     ]
@@ -128,12 +153,8 @@ def _direct_probes(probes: Mapping[str, str]) -> list[Probe]:
     ]
 
 
-def _concrete(host: str) -> str:
-    return f"{WILD_LABEL}.{host[2:]}" if host.startswith("*.") else host
-
-
 def _run(bottle: Bottle, probes: list[Probe], steps: Steps) -> list[Json]:
-    arguments = [f"{number} {probe.kind} {probe.target}" for number, probe in enumerate(probes)]
+    arguments = [f"{number} {probe.kind} {probe.question or probe.target}" for number, probe in enumerate(probes)]
     timeout = max(1.0, min(TIMEOUT, steps.remaining()))
     result = checked(bottle, PROBE, *arguments, what=PLACE, timeout=timeout)
     answers = _answers(result.stdout.decode(errors="replace"))

@@ -12,7 +12,7 @@ from bottle_fsm.backend.base import BottleBackend
 from bottle_fsm.errors import DecisionNeededError, StepTimeoutError
 from bottle_fsm.failpoints import hit
 from bottle_fsm.machine.definition import Transition
-from bottle_fsm.manifest.env import fetch_secret, secret_source
+from bottle_fsm.manifest.env import SecretSource, fetch_secret, secret_source
 from bottle_fsm.model import Json, Resource
 from bottle_fsm.runner.decisions import EVIDENCE, bring_out
 from bottle_fsm.runner.session import Session
@@ -129,6 +129,11 @@ class RunnerSteps:
             environ = session.runtime.host.environ
             session.answers[name] = fetch_secret(source, environ, lambda question: self.ask(question).reveal())
         return session.answers[name]
+
+    def from_host(self, template: str) -> Secret:
+        """Fill a text of the manifest in again; it was never stored."""
+        source = SecretSource(name="inject", origin=template, asked=False)
+        return fetch_secret(source, self._session.runtime.host.environ, None)
 
     def token(self, purpose: str) -> Secret:
         """Derive a token of this launch from the state root's key."""

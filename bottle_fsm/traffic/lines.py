@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from bottle_fsm.egress.jsonlines import DECIDED, DECISION, DROPPED, MAX_ITEMS, cut
-from bottle_fsm.egress.policy import MAX_PORT, is_reserved
+from bottle_fsm.egress.rule import MAX_PORT, is_reserved
 from bottle_fsm.model import Json
 from bottle_fsm.naming import ROLE_GUARD, ROLE_INTERCEPTOR
 from bottle_fsm.traffic import pipelock_lines

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from bottle_fsm.egress.policy import MAX_PORT, is_reserved
+from bottle_fsm.egress.rule import MAX_PORT, is_reserved
 from bottle_fsm.manifest.hosts import check_host
 from bottle_fsm.model import Json
 from bottle_fsm.naming import ROLE_INTERCEPTOR

@@ -59,7 +59,7 @@ def test_never_shows_a_secret(shell: Shell, tmp_path: Path) -> None:
     ]
     assert all(ended.code == 0 for ended in shown)
     assert canary not in "".join(ended.out + ended.err for ended in shown) + log.read_text()
-    assert "TOKEN (secret, may go to example.org; recorded, not enforced in this release)" in shown[0].out
+    assert "TOKEN (secret, may go to example.org)" in shown[0].out
 
 
 def test_keeps_control_characters_of_a_manifest_off_the_screen(shell: Shell, tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_refuses_a_bottle_that_is_not_ready_unless_forced(shell: Shell, words: l
     shell.apply("--on-failure", "keep")
     ended = shell.run(*words)
     assert ended.code == 125
-    assert "error: demo/implementer: is not ready: its state is agent_up" in ended.err
+    assert "error: demo/implementer: is not ready: its state is mitm_up" in ended.err
     assert "`bottle-fsm resume demo/implementer` goes on with its launch; --force enters it as it is." in ended.err
     assert shell.run(words[0], "--force", *words[1:]).code == (3 if words[0] == "exec" else 0)
 

@@ -19,12 +19,43 @@ PLAN = BottlePlan(
     guard_reason="its image is here",
     objects=(PlannedObject("agent", "container", "c-a", "agent_up", {}),),
     policy={
-        "allow": [["api.anthropic.com", 443], ["plain.example", 80]],
+        "allow": [
+            {"host": "api.anthropic.com", "port": 443, "scan": "off", "credentials": "injected"},
+            {"host": "api.example", "port": 8443, "methods": ["GET", "PUT"], "paths": ["/a/*", "/b"]},
+            {
+                "host": "odd.example",
+                "port": 443,
+                "scan": "warn",
+                "credentials": "agent",
+                "inject": ["header X\x1b"],
+                "websocket": True,
+                "bypass_tls": True,
+            },
+            {"host": "plain.example", "port": 80},
+            {"host": "platform.claude.com", "port": 443, "methods": ["GET"]},
+        ],
         "ssh": [["git.example.com", 22]],
         "hosts": {"git.example.com": "10.0.0.7"},
     },
     env={"A": "b\x1b[31m"},
     secrets={"TOKEN": ("api.example",), "KEY": ()},
+    injections=(
+        {
+            "rule": "https://api.example:8443",
+            "kind": "bearer",
+            "name": "",
+            "template": "${GITHUB_TOKEN}",
+            "held": {"GITHUB_TOKEN": "mark"},
+        },
+        {
+            "rule": "https://odd.example:443",
+            "kind": "header",
+            "name": "X\x1b",
+            "template": "v1 ${K}",
+            "held": {"K": "m"},
+        },
+        {"rule": "https://odd.example:443", "kind": "query", "name": "key", "template": "${K}", "held": {"K": "m"}},
+    ),
     provision=(
         ProvisionItem("prompt", asked=True, inputs={"text": "äö", "target": "/p"}),
         ProvisionItem(
@@ -56,21 +87,29 @@ demo/a: would be revised
     no capabilities
   egress
     allow https://api.anthropic.com:443  (the provider needs it)
+    allow https://api.example:8443  methods GET, PUT; paths /a/*, /b
+    allow https://odd.example:443  scan warn; credentials agent: any credential the agent has may be sent there: \
+upload to any account; websocket; TLS stays closed
     allow http://plain.example:80
+    allow https://platform.claude.com:443  methods GET  (the provider needs it)
     allow ssh to git.example.com:22, reachable with any key
     git.example.com is 10.0.0.7
     everything else is refused
+    inject Authorization at https://api.example:8443 from ${GITHUB_TOKEN}
+    inject X\\x1b at https://odd.example:443 from v1 ${K}
+    inject the parameter key at https://odd.example:443 from ${K}
   environment
     A=b\\x1b[31m
-    TOKEN (secret, may go to api.example; recorded, not enforced in this release)
-    KEY (secret, may go nowhere outside; recorded, not enforced in this release)
+    TOKEN (secret, may go to api.example)
+    KEY (secret, may go nowhere outside)
   provisioning
     prompt   4 bytes to /p
     skills   review (2 files, 9 bytes) to /s
     ssh      git@git.example.com:22
     git      skipped: nothing asked
   warnings
-    mind\\nthis"""
+    mind\\nthis
+    m.yaml:3 allow/0: no use"""
 
 
 @pytest.fixture(name="shell")
@@ -79,8 +118,34 @@ def _shell(tmp_path: Path) -> Shell:
 
 
 def test_renders_everything_that_a_person_decides_by() -> None:
-    shown = render(PLAN, OPERATIONS, headline="would be revised", provider_hosts=("api.anthropic.com",))
-    assert shown == TEXT
+    hosts = ("api.anthropic.com", "platform.claude.com")
+    warnings = ("m.yaml:3 allow/0: no use",)
+    assert render(PLAN, OPERATIONS, headline="would be revised", provider_hosts=hosts, warnings=warnings) == TEXT
+
+
+def test_renders_whose_credentials_may_pass_where_it_is_not_the_default() -> None:
+    entries = [
+        {"host": "a.b", "port": 443, "credentials": "injected"},
+        {"host": "c.d", "port": 443, "credentials": "none", "inject": ["bearer Authorization"]},
+        {"host": "e.f", "port": 443, "credentials": "injected", "inject": ["bearer Authorization"]},
+    ]
+    shown = render(BottlePlan.from_json({**PLAN.to_json(), "policy": {"allow": entries}}), [], headline="x")
+    assert "    allow https://a.b:443  credentials injected\n    allow https://c.d:443  credentials none\n" in shown
+    assert "    allow https://e.f:443\n" in shown
+
+
+def test_renders_rules_that_an_older_launch_recorded() -> None:
+    old = BottlePlan.from_json({**PLAN.to_json(), "policy": {"allow": [["api.anthropic.com", 443], ["a.b", 80]]}})
+    shown = render(old, [], headline="x", provider_hosts=("api.anthropic.com",))
+    assert "    allow https://api.anthropic.com:443  (the provider needs it)\n    allow http://a.b:80\n" in shown
+
+
+def test_shows_of_a_rule_only_what_is_not_as_it_is_by_default() -> None:
+    injecting = {"host": "a.b", "port": 443, "inject": ["header X"], "credentials": "none"}
+    same = {"host": "c.d", "port": 443, "scan": "block", "credentials": "none", "websocket": False, "methods": []}
+    made = BottlePlan.from_json({**PLAN.to_json(), "policy": {"allow": [injecting, same]}})
+    shown = render(made, [], headline="x")
+    assert "    allow https://a.b:443  credentials none\n    allow https://c.d:443\n" in shown
 
 
 def test_renders_other_items_by_their_parts() -> None:
@@ -122,7 +187,10 @@ def test_shows_what_would_be_created_and_creates_no_journal(shell: Shell) -> Non
 
 def test_says_which_hosts_the_provider_needs(shell: Shell) -> None:
     shell.manifest.write_text(MANIFEST.replace("bottle: dev, prompt", "provider: claude, bottle: dev, prompt"))
-    assert "allow https://api.anthropic.com:443  (the provider needs it)\n" in shell.run("plan", shell.manifest).out
+    out = shell.run("plan", shell.manifest).out
+    assert "allow https://api.anthropic.com:443  (the provider needs it)\n" in out
+    assert "scan" not in out
+    assert "credentials" not in out
 
 
 def test_names_what_apply_then_makes(shell: Shell) -> None:
@@ -214,3 +282,30 @@ def test_refuses_a_wrong_manifest_and_says_so_in_json(shell: Shell) -> None:
     assert ended.code == 1
     assert ended.objects[-1]["outcome"] == "manifest"
     assert len(ended.objects[-1]["error"]["problems"]) == ended.err.count("error: ")
+
+
+ODD_RULES = MANIFEST.replace("{allow: [example.org]}", '{allow: [a.example.org, "*.example.org"]}')
+REMARK = (
+    "bottles/dev/egress/allow/0: `a.example.org:443` says the same as `*.example.org:443`, which covers it. Remove it"
+)
+
+
+def test_warns_of_a_rule_that_does_nothing_with_its_line(shell: Shell) -> None:
+    shell.manifest.write_text(ODD_RULES)
+    out = shell.run("plan", shell.manifest, "implementer").out
+    assert f"  warnings\n    {shell.manifest}:7 {REMARK}\n" in out
+    found = shell.run("plan", shell.manifest, "--json").objects[1]
+    assert found["remarks"] == [f"{shell.manifest}:7 {REMARK}"]
+    assert found["plan"]["warnings"] == []
+
+
+def test_warns_at_apply_once_for_bottles_that_share_a_reach(shell: Shell) -> None:
+    shell.manifest.write_text(ODD_RULES)
+    ended = shell.apply()
+    assert ended.code == 0
+    assert ended.err.count(f"warning: {shell.manifest}:7 {REMARK}\n") == 1
+    # where the rule stands is no part of the plan: a line above it changes nothing
+    shell.manifest.write_text("# a comment\n" + ODD_RULES)
+    ended = shell.run("plan", shell.manifest, "implementer", "--detailed-exitcode")
+    assert ended.code == 0
+    assert f"    {shell.manifest}:8 {REMARK}\n" in ended.out

@@ -52,9 +52,8 @@ def test_has_no_attribute_dictionary_that_a_dump_could_walk() -> None:
 
 
 REVEALED = {
-    "backend/docker/agent.py": 1,  # into the agent's environment file on tmpfs, over standard input
-    "backend/local/backend.py": 1,  # as above, for the local backend
-    "egress/files.py": 4,  # into the sidecars' files; one of them takes a token out of a digest's bytes
+    "backend/delivery.py": 5,  # into the agent's environment file and the interceptor's delivery, both for tmpfs
+    "egress/files.py": 6,  # into the sidecars' files; one of them takes a token out of a digest's bytes
     "provision/sshagent.py": 1,  # a passphrase, over standard input
     "runner/steps.py": 1,  # an answer from the terminal, on its way into a Secret again
     "store/root.py": 1,  # the key that tokens are derived from

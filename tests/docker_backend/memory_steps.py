@@ -100,6 +100,9 @@ class MemorySteps:
             raise DecisionNeededError(f"{name} is not available now")
         return Secret(self._secrets[name])
 
+    def from_host(self, template: str) -> Secret:
+        return Secret(template)
+
     def token(self, purpose: str) -> Secret:
         return Secret(hashlib.sha256(f"{self.seed} {purpose}".encode()).hexdigest())
 

@@ -32,7 +32,8 @@ def main() -> int:
     connection.send_headers(1, [*head, ("x-header", header)])
     connection.send_data(1, body.encode(), end_stream=not trailer)
     if trailer:
-        connection.send_headers(1, [("x-trailer", trailer)], end_stream=True)
+        name, _, value = trailer.rpartition(": ")
+        connection.send_headers(1, [(name or "x-trailer", value)], end_stream=True)
     wrapped.sendall(connection.data_to_send())
     while data := wrapped.recv(65536):
         for event in connection.receive_data(data):

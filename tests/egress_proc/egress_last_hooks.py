@@ -11,7 +11,7 @@ from mitmproxy.test import tflow
 
 from bottle_fsm.egress.addon import Egress, EgressAddon
 from bottle_fsm.egress.bounded_http import BodyBudget
-from bottle_fsm.egress.delivered import DeliveredTokens
+from bottle_fsm.egress.delivered import DeliveredSecrets
 from bottle_fsm.egress.doors import Clearances
 from bottle_fsm.egress.jsonlines import JsonLines
 from bottle_fsm.egress.policy import compile_policy
@@ -37,7 +37,7 @@ def main() -> int:
         policy=policy,
         guard=Address(*GUARD),
         scans=ScanClient("127.0.0.1", 9090, agent="p/a"),
-        tokens=DeliveredTokens(Path("/nowhere")),
+        secrets=DeliveredSecrets(Path("/nowhere")),
         log=DecisionLog(JsonLines()),
     )
     addon = EgressAddon(egress, Clearances(), BodyBudget())

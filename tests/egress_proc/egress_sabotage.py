@@ -1,4 +1,4 @@
-"""The interceptor with one hook broken: `BREAK=Class.hook` makes that hook raise as its first act.
+"""The interceptor with one function broken: `BREAK=place.function` makes it raise as its first act.
 
 `BREAK=loose` instead lets mitmproxy choose its layers itself, raw TCP and WebSockets included, so that the addon's
 last hooks are the only thing that stands in the way. `BREAK=direct` sends an allowed request straight to the address in
@@ -14,7 +14,7 @@ from typing import Any
 from mitmproxy.addons.next_layer import NextLayer
 from mitmproxy.connection import Server
 
-from bottle_fsm.egress import addon, doors, interceptor
+from bottle_fsm.egress import addon, answers, delivered, doors, interceptor, judge, known, scrub
 
 
 def _raise(*_: Any) -> None:
@@ -36,6 +36,18 @@ def _send_directly(self: Any, flow: Any) -> None:
     flow.server_conn.sni = flow.request.host
 
 
+PLACES: dict[str, Any] = {
+    "addon": addon.EgressAddon,
+    "doors": doors.StrictNextLayer,
+    "tls": doors.ClearedTls,
+    "judge": judge.Judge,
+    "delivered": delivered.Delivered,
+    "known": known.KnownSecrets,
+    "addon-module": addon,
+    "judge-module": judge,
+    "answers-module": answers,
+    "scrubber": scrub.Scrubber,
+}
 send_by_guard = addon.EgressAddon._send_by_guard
 
 
@@ -48,7 +60,7 @@ def main() -> int:
         setattr(addon.EgressAddon, "_send_by_guard", _send_directly)  # noqa: B010 - as above
     else:
         owner, _, hook = broken.partition(".")
-        found = {"addon": addon.EgressAddon, "doors": doors.StrictNextLayer, "tls": doors.ClearedTls}[owner]
+        found = PLACES[owner]
         assert callable(getattr(found, hook))
         setattr(found, hook, _raise)
     return interceptor.main()

@@ -14,12 +14,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bottle_fsm.egress import files
+from bottle_fsm.egress.injection import Injection
+from bottle_fsm.egress.known import KnownSecret
 from bottle_fsm.egress.policy import EgressPolicy, compile_policy
 from bottle_fsm.places import GATE_HOST, GUARD_PORT, HEALTH_PORT, INTERCEPTOR_PORT, RELAY_PORT, RUN_DIR, SCAN_PORT
 from bottle_fsm.secret import Secret
@@ -185,6 +187,10 @@ class Seen:
         return [value for key, value in self.headers if key.lower() == name]
 
 
+Reply = Callable[[Seen], Iterable[bytes]]
+"""Makes the bytes of an answer, piece by piece, each sent at once."""
+
+
 class TestServer:
     """A TCP, HTTP or HTTPS server that records what reaches it."""
 
@@ -196,6 +202,8 @@ class TestServer:
         self.connections = 0
         self.received = b""
         self.headers = "Content-Type: text/plain\r\n"
+        self.reply: Reply | None = None
+        self.ends_connections = False
         self._tls = tls
         self._banner = banner
         self._listener = socket.create_server(address)
@@ -244,6 +252,12 @@ class TestServer:
                 seen = Seen(line.decode("latin-1").rstrip(), headers, b"")
                 seen.body = _server_body(stream, seen)
                 self.requests.append(seen)
+                if self.reply is not None:
+                    for piece in self.reply(seen):
+                        client.sendall(piece)
+                    if self.ends_connections:
+                        return
+                    continue
                 body = b"hello from the server"
                 if "/large/" in seen.line:
                     body = bytes(int(seen.line.split("/large/")[1].split()[0]) * 1024 * 1024)
@@ -309,6 +323,8 @@ class Stack:
     host: str = field(default_factory=loopback)
     guard: Process | None = None
     interceptor: Process | None = None
+    secrets: Sequence[KnownSecret] = ()
+    injections: Sequence[Injection] = ()
 
     # --- life ---
 
@@ -350,7 +366,9 @@ class Stack:
         target = self.inner / "run" / Path(files.INTERCEPTOR_SECRETS).name
         target.parent.mkdir(exist_ok=True)
         aside = target.with_suffix(".new")
-        aside.write_bytes(files.interceptor_secrets(SCAN_TOKEN, PROXY_TOKEN))
+        aside.write_bytes(
+            files.interceptor_secrets(SCAN_TOKEN, PROXY_TOKEN, secrets=self.secrets, injections=self.injections)
+        )
         aside.rename(target)
 
     def stop(self) -> None:
@@ -451,6 +469,13 @@ class Stack:
             sock.sendall(raw.encode() if isinstance(raw, str) else raw)
             return read_answer(sock)
 
+    def by_http2(self, path: str, header: str = "x", trailer: str = "", body: str = "ok") -> str:
+        """Post to allowed.test by HTTP/2; return the status, or `reset`. A trailer may be `name: value`."""
+        script = Path(__file__).parent / "egress_h2_client.py"
+        argv: list[str | Path] = [VENV / "bin" / "python", script, self.host, str(INTERCEPTOR_PORT), self.ca]
+        argv += [path, header, trailer, body]
+        return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=20).stdout
+
     def curl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         proxy = f"http://{self.host}:{INTERCEPTOR_PORT}"
         argv = ["curl", "-sS", "--max-time", "20", "--proxy", proxy, "--cacert", str(self.ca), *arguments]
@@ -476,15 +501,28 @@ class World:
 
 
 def make_world(authority: Authority) -> World:
-    """Start the servers: `allowed.test` and `*.wild.test` (443), `allowed.test:80`, `other.test:8443`, ssh ones."""
+    """Start the servers: `allowed.test` and `*.wild.test` (443), `allowed.test:80`, `other.test:8443`, ssh ones.
+
+    `api.test` (443) is the first of them, with methods and paths limited.
+    """
     address = loopback()
-    context = authority.issue("allowed.test", "*.wild.test", "wild.test", "*.b.wild.test", "evil.test")
-    names = ("allowed.test", "a.wild.test", "a.b.wild.test", "wild.test", "evil.test", "other.test", "git.test")
+    context = authority.issue("allowed.test", "*.wild.test", "wild.test", "*.b.wild.test", "evil.test", "api.test")
+    names = (
+        "allowed.test",
+        "api.test",
+        "a.wild.test",
+        "a.b.wild.test",
+        "wild.test",
+        "evil.test",
+        "other.test",
+        "git.test",
+    )
     policy = compile_policy(
         bottle="demo/implementer",
         launch="launch-1",
         allow=[("allowed.test", 443), ("allowed.test", 80), ("*.wild.test", 443), ("other.test", 8443),
-               ("localhost", 443), ("selfsigned.test", 9443), ("dead.test", 9444)],
+               ("localhost", 443), ("selfsigned.test", 9443), ("dead.test", 9444),
+               {"host": "api.test", "port": 443, "methods": ["GET", "HEAD"], "paths": ["/repos/acme/*", "/user"]}],
         ssh=[("git.test", 22022), ("git.test", 22023)],
         hosts=dict.fromkeys((*names, "selfsigned.test", "dead.test"), address),
     )  # fmt: skip

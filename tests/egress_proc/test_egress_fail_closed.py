@@ -5,33 +5,27 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
-import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from egress_proc.egress_sidecars import (
-    GATE_HOST,
-    GUARD_PORT,
-    RELAY_PORT,
-    ROOT,
-    SCAN_PORT,
-    Answer,
-    Stack,
-    World,
-    read_answer,
-    run_to_end,
-)
+from egress_proc.egress_fake_guard import CUT, guard_that, http_answer, verdict_on
+from egress_proc.egress_sidecars import GATE_HOST, RELAY_PORT, ROOT, Answer, Stack, World, read_answer, run_to_end
 
-CUT = b"<cut>"
 HOOKS = [
     "addon.http_connect", "addon.tls_clienthello", "addon.requestheaders", "addon.request", "addon.server_connect",
-    "addon.http_connect_upstream", "doors.next_layer", "tls.tls_start_client", "addon._judge_head", "addon._judge_body",
-    "addon._facts", "addon._send_by_guard", "addon._tokens", "addon._ready",
+    "addon.http_connect_upstream", "doors.next_layer", "tls.tls_start_client", "addon._facts", "addon._inject",
+    "addon._send_by_guard", "addon._delivered", "addon._ready", "addon-module.put_in", "judge.head", "judge.body",
+    "judge.rule_of", "judge._head_secrets", "judge._ask_head", "judge._body_secrets",
+    "judge-module._credential_problem", "judge-module.credential_verdict", "judge-module.found_credentials",
+    "judge-module._head_bytes", "judge-module._outcome", "judge-module._aside", "known.found", "known.found_in_host",
+    "known.refused", "known.mask", "delivered.placeholders",
 ]  # fmt: skip
+
+NO_PART_IN_A_PLAIN_REQUEST = {"addon.http_connect", "addon._ready", "judge._body_secrets", "judge-module._aside"}
+"""It needs no CONNECT and has no body."""
 
 
 def attempt(stack: Stack, *, path: str = "/attempt") -> Answer | None:
@@ -119,8 +113,7 @@ def test_refuses_when_a_hook_raises(fresh: Stack, stack: Stack, world: World, ho
         sock.settimeout(1)
         sock.sendall(b"GET http://allowed.test/broken HTTP/1.1\r\nHost: allowed.test\r\n\r\n")
         plain = read_answer(sock)
-        # A broken hook of the TLS side has no part in a plain request.
-        assert plain is None or plain.status >= 400 or "tls" in hook or hook == "addon.http_connect"
+        assert plain is None or plain.status >= 400 or "tls" in hook or hook in NO_PART_IN_A_PLAIN_REQUEST
 
 
 def test_lets_nothing_pass_when_mitmproxy_chooses_its_layers_itself(fresh: Stack, stack: Stack, world: World) -> None:
@@ -151,75 +144,6 @@ def test_makes_no_connection_but_to_the_guard(fresh: Stack, stack: Stack, world:
     assert answer is not None
     assert (answer.status, answer.json["reason"]) == (502, "upstream_unreachable")
     assert world.allowed.connections == connections
-
-
-class FakeGuard:
-    """Stands where the guard stands and answers what a test says."""
-
-    def __init__(self, host: str, scan: Callable[[dict[str, object]], bytes | None], connect: bytes = b"") -> None:
-        self.scans: list[dict[str, object]] = []
-        self.connects = 0
-        self._scan = scan
-        self._connect = connect
-        self._clients: list[socket.socket] = []
-        self._listeners = [socket.create_server((host, port)) for port in (SCAN_PORT, GUARD_PORT)]
-        for listener, serve in zip(self._listeners, (self._serve_scan, self._serve_connect), strict=True):
-            threading.Thread(target=self._accept, args=(listener, serve), daemon=True).start()
-
-    def close(self) -> None:
-        for each in (*self._listeners, *self._clients):
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-        for listener in self._listeners:
-            listener.close()
-
-    def _accept(self, listener: socket.socket, serve: Callable[[socket.socket], None]) -> None:
-        while True:
-            try:
-                client, _ = listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._safely, args=(serve, client), daemon=True).start()
-
-    def _safely(self, serve: Callable[[socket.socket], None], client: socket.socket) -> None:
-        client.settimeout(20)
-        self._clients.append(client)
-        with client, contextlib.suppress(OSError):
-            serve(client)
-
-    def _serve_scan(self, client: socket.socket) -> None:
-        with client.makefile("rb") as stream:
-            while stream.readline():
-                length = 0
-                while header := stream.readline().strip():
-                    if header.lower().startswith(b"content-length:"):
-                        length = int(header.split(b":")[1])
-                question = json.loads(stream.read(length))
-                self.scans.append(question)
-                answer = self._scan(question)
-                if answer is None:
-                    return
-                client.sendall(answer)
-                if answer.endswith(CUT):
-                    return
-
-    def _serve_connect(self, client: socket.socket) -> None:
-        data = client.recv(65536)
-        if data.startswith(b"CONNECT"):
-            self.connects += 1
-        client.sendall(self._connect)
-
-
-def http_answer(value: object, status: str = "200 OK") -> bytes:
-    body = json.dumps(value).encode() if not isinstance(value, bytes) else value
-    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
-
-
-def verdict_on(question: dict[str, object], **changes: object) -> dict[str, object]:
-    context = question["context"]
-    assert isinstance(context, dict)
-    value = {"status": "completed", "decision": "allow", "kind": question["kind"], "findings": []}
-    return {**value, "request_id": context["request_id"], **changes}
 
 
 def without(question: dict[str, object], field: str) -> dict[str, object]:
@@ -269,17 +193,6 @@ def alone(sidecar_venv: object, stack: Stack, tmp_path_factory: pytest.TempPathF
         yield made
     finally:
         made.stop()
-
-
-@contextlib.contextmanager
-def guard_that(
-    alone: Stack, scan: Callable[[dict[str, object]], bytes | None], connect: bytes = b""
-) -> Iterator[FakeGuard]:
-    guard = FakeGuard(alone.guard_host, scan, connect)
-    try:
-        yield guard
-    finally:
-        guard.close()
 
 
 @pytest.mark.parametrize("kind", ANSWERS)

@@ -177,4 +177,6 @@ def test_delivers_the_secrets_as_one_object() -> None:
     assert json.loads(files.interceptor_secrets(SCAN, PROXY)) == {
         "scan_token": SCAN.reveal(),
         "proxy_token": PROXY.reveal(),
+        "secrets": [],
+        "injections": [],
     }

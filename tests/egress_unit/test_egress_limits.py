@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 
 from bottle_fsm.egress import detectors, guard_connect, guard_scan, pump, wire
-from bottle_fsm.egress.delivered import DeliveredTokens
+from bottle_fsm.egress.delivered import DeliveredSecrets
 from bottle_fsm.egress.files import interceptor_secrets
 from bottle_fsm.egress.jsonlines import JsonLines
 from bottle_fsm.egress.policy import compile_policy
 from bottle_fsm.egress.relay import Relay, RelayCaps
+from bottle_fsm.egress.scan import Answer, ScanClient
 from bottle_fsm.egress.settings import Address, Tokens
 from bottle_fsm.secret import Secret
 
@@ -91,6 +92,30 @@ def test_limits_how_many_connections_ask() -> None:
 
     status, value = asyncio.run(run())
     assert (status, value["error"]["code"]) == (503, "too_many_connections")
+
+
+def test_closes_a_silent_connection_without_an_answer_so_that_the_next_question_is_not_answered_by_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(guard_scan, "IDLE_TIMEOUT", 0.05)
+
+    async def run() -> tuple[bytes, list[Answer]]:
+        async with serving(scan_api().serve) as port:
+            reader, writer = await asyncio.open_connection(HOST, port)
+            silent = await reader.read()
+            await wire.close_writer(writer)
+            asking = ScanClient(HOST, port, agent="p/a")
+            answers = []
+            for _ in range(3):
+                answers.append(await asking.text("x", TOKENS.scan))
+                await asyncio.sleep(0.15)
+            for _, kept in asking._idle:
+                await wire.close_writer(kept)
+        return silent, answers
+
+    silent, answers = asyncio.run(run())
+    assert silent == b""
+    assert answers == [Answer(allow=True)] * 3
 
 
 def test_gives_up_a_scan_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,7 +244,7 @@ def test_relays_nothing_when_the_guard_opens_no_tunnel(tmp_path: Path, answer: b
             relay = Relay(
                 policy_for(22),
                 Address(HOST, port),
-                DeliveredTokens(secrets),
+                DeliveredSecrets(secrets),
                 JsonLines(stream=stream),
                 caps=RelayCaps(pump.Caps(1000, 5, 5), 2),
             )
@@ -240,7 +265,7 @@ def test_relay_records_a_client_that_says_nothing_and_one_that_breaks_it(
 
     async def run() -> None:
         caps = RelayCaps(pump.Caps(1000, 5, 5), 2)
-        tokens = DeliveredTokens(tmp_path / "absent")
+        tokens = DeliveredSecrets(tmp_path / "absent")
         relay = Relay(policy_for(22), Address(HOST, 1), tokens, JsonLines(stream=stream), caps=caps)
         async with serving(relay.serve) as port:
             for raw in (b"", b"CONNECT g.test:22 HTTP/1.1\r\n\r\n"):

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields, replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bottle_fsm.egress.hosts import normalise_host, parse_port, split_authority
-from bottle_fsm.egress.policy import EgressPolicy, Rule, compile_policy
+from bottle_fsm.egress.policy import VERSION, EgressPolicy, Rule, compile_policy
 from bottle_fsm.places import DENIED_PROBE_HOST, GATE_HOST
 
 LABEL = st.from_regex(r"[a-z]([a-z0-9-]{0,10}[a-z0-9])?", fullmatch=True)
 NAME = st.lists(LABEL, min_size=1, max_size=4).map(".".join)
 
 
-def policy(*allow: tuple[str, int], **more: object) -> EgressPolicy:
+def policy(*allow: tuple[str, int] | dict[str, object], **more: object) -> EgressPolicy:
     ssh = more.get("ssh", ())
     hosts = more.get("hosts", {})
     assert isinstance(ssh, tuple)
     assert isinstance(hosts, dict)
     return compile_policy(bottle="p/a", launch="l", allow=allow, ssh=ssh, hosts=hosts)
+
+
+def written(value: object) -> str:
+    """Write JSON as policies are written."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
 @pytest.mark.parametrize(
@@ -35,7 +41,6 @@ def policy(*allow: tuple[str, int], **more: object) -> EgressPolicy:
         ("localhost", "localhost"),
         ("1.2.3.4.example", "1.2.3.4.example"),
         ("0x1f.example", "0x1f.example"),
-        ("\uff25xample.com", "example.com"),
     ],
 )
 def test_normalises_host_names(text: str, name: str) -> None:
@@ -80,12 +85,14 @@ def test_normalises_host_names(text: str, name: str) -> None:
         "a\n.com",
         "a\t.com",
         "\uff11\uff12\uff17.0.0.1",
+        "\uff25xample.com",
+        "stra\u00dfe.example",
         "\ud800.com",
         "a.com\r",
     ],
 )
 def test_refuses_what_is_no_host_name(text: str) -> None:
-    with pytest.raises(ValueError, match=r"host name|label"):
+    with pytest.raises(ValueError, match=r"host name"):
         normalise_host(text)
 
 
@@ -189,6 +196,7 @@ def test_equal_reach_gives_equal_bytes(allow: list[tuple[str, int]], random: obj
 
 def test_digest_changes_with_every_part() -> None:
     base = policy(("a.com", 443))
+    assert f'"version":{VERSION}' in base.to_json()
     others = [
         policy(("b.com", 443)),
         policy(("a.com", 80)),
@@ -219,7 +227,13 @@ def test_knows_static_addresses() -> None:
         ([("*.*.com", 443)], [], {}, "host name"),
         ([(GATE_HOST, 443)], [], {}, "sidecars"),
         ([("*.bottle-fsm.internal", 443)], [], {}, "sidecars"),
-        ([("a.com", 22)], [("a.com", 22)], {}, "both"),
+        ([("a.com", 22)], [("a.com", 22)], {}, "both as https and as ssh-tcp"),
+        (
+            [("a.com", 443), {"host": "A.com.", "port": 443, "methods": ["GET"]}],
+            [],
+            {},
+            r"a\.com:443 is declared twice$",
+        ),
         ([], [("*.a.com", 22)], {}, "one exact host"),
         ([("a.com", 443)], [], {"a.com": "not an address"}, "address"),
         ([("a.com", 443)], [], {"a.com": 7}, "address"),
@@ -227,7 +241,7 @@ def test_knows_static_addresses() -> None:
     ],
 )
 def test_refuses_a_reach_that_makes_no_sense(
-    allow: list[tuple[str, int]], ssh: list[tuple[str, int]], hosts: dict[str, str], words: str
+    allow: list[object], ssh: list[tuple[str, int]], hosts: dict[str, str], words: str
 ) -> None:
     with pytest.raises(ValueError, match=words):
         compile_policy(bottle="p/a", launch="l", allow=allow, ssh=ssh, hosts=hosts)
@@ -236,7 +250,8 @@ def test_refuses_a_reach_that_makes_no_sense(
 @pytest.mark.parametrize(
     "change",
     [
-        {"version": 2},
+        {"version": 1},
+        {"version": 2.0},
         {"extra": 1},
         {"rules": None},
         {"rules": {}},
@@ -246,20 +261,56 @@ def test_refuses_a_reach_that_makes_no_sense(
         {"gate_host": "10.0.0.1"},
         {"rules": [1]},
         {"rules": [{"host": "a.com", "port": 443}]},
-        {"rules": [{"host": "a.com", "port": 443, "kind": "ftp"}]},
-        {"rules": [{"host": "a.com", "port": 8080, "kind": "http"}]},
-        {"rules": [{"host": 1, "port": 443, "kind": "https"}]},
+        {"rules": [{"host": "a.com", "port": 443, "kind": "https"}]},
         {"hosts": {"a.com": None}},
     ],
 )
 def test_reads_only_exact_policies(change: dict[str, object]) -> None:
     value = json.loads(policy(("a.com", 443)).to_json())
     with pytest.raises(ValueError, match=r".+"):
-        EgressPolicy.from_json(json.dumps(value | change))
+        EgressPolicy.from_json(written(value | change))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"methods":["GET"]', '"methods":["GET"],"methods":[]'),
+        ('"methods":["GET"]', '"methods":["GET","GET"]'),
+        ('"methods":["GET"]', '"methods": ["GET"]'),
+        ('"host":"a.com"', '"host":"A.com"'),
+        ("}", "}\n"),
+        ('["/a/*","/b"]', '["/b","/a/*"]'),
+    ],
+)
+def test_reads_a_policy_in_its_canonical_form_only(old: str, new: str) -> None:
+    text = policy({"host": "a.com", "port": 443, "methods": ["GET"], "paths": ["/b", "/a/*"]}).to_json()
+    assert EgressPolicy.from_json(text).to_json() == text
+    assert old in text
+    with pytest.raises(ValueError, match="canonical form"):
+        EgressPolicy.from_json(text.replace(old, new))
+
+
+def test_every_part_of_a_rule_is_in_the_digest() -> None:
+    plain = Rule("a.com", 443, "https")
+    odd = {
+        "host": "b.com", "port": 444, "kind": "ssh-tcp", "methods": ("GET",), "paths": ("/x",), "scan": "off",
+        "credentials": "agent", "websocket": True, "bypass_tls": True, "inject": ("header X-Key",),
+    }  # fmt: skip
+    assert set(odd) == {field.name for field in fields(Rule)}
+    rules = [plain, *(replace(plain, **{name: value}) for name, value in odd.items())]  # type: ignore[arg-type]
+    assert len({EgressPolicy("p/a", "l", (rule,)).digest() for rule in rules}) == len(odd) + 1
+
+
+@given(st.permutations(["x.w.com", "*.w.com", "*.x.w.com", "*.com"]))
+def test_matches_exact_before_wildcard_and_the_longest_wildcard_first(order: list[str]) -> None:
+    rules = EgressPolicy("p/a", "l", tuple(Rule(host, 443, "https") for host in order))
+    asked = ("x.w.com", "y.x.w.com", "y.w.com", "y.com")
+    found = [rule.host if (rule := rules.match(host, 443)) else "" for host in asked]
+    assert found == ["x.w.com", "*.x.w.com", "*.w.com", "*.com"]
 
 
 def test_reads_no_part_of_a_policy() -> None:
-    text = policy(("a.com", 443), ("b.com", 443)).to_json()
+    text = policy(("a.com", 443), {"host": "b.com", "port": 443, "methods": ["GET"], "paths": ["/a"]}).to_json()
     for end in range(len(text)):
         with pytest.raises(ValueError, match=r".+"):
             EgressPolicy.from_json(text[:end])

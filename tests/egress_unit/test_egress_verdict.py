@@ -9,8 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bottle_fsm.egress.policy import compile_policy
-from bottle_fsm.egress.verdict import Request, connect_verdict, relay_verdict, request_verdict, tls_verdict
+from bottle_fsm.egress.policy import EgressPolicy, compile_policy
+from bottle_fsm.egress.rule import METHODS, Rule
+from bottle_fsm.egress.verdict import (
+    Decision,
+    Request,
+    asked_verdict,
+    connect_verdict,
+    relay_verdict,
+    request_verdict,
+    tls_verdict,
+)
 from bottle_fsm.places import GATE_HOST
 
 POLICY = compile_policy(
@@ -205,3 +214,113 @@ def test_decides_about_tls(
 ) -> None:
     decision = tls_verdict(POLICY, connect, sni)
     assert (decision.allow, decision.reason) == (allow, reason)
+
+
+def limited(**wishes: Any) -> EgressPolicy:
+    return compile_policy(bottle="p/a", launch="l", allow=[{"host": "a.com", "port": 443, **wishes}, ("a.com", 80)])
+
+
+API = limited(methods=["GET", "HEAD"], paths=["/repos/acme/*", "/user"])
+ASKED = replace(GOOD, path="/repos/acme/widget?page=2")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{}, {"method": "HEAD"}, {"path": "/user"}, {"path": "/repos/acme/"}, {"names": (b"Accept", b"Host")},
+     {"path": "/user?method=DELETE&path=/../x"}],
+)  # fmt: skip
+def test_allows_methods_and_paths_that_a_rule_names(change: dict[str, Any]) -> None:
+    assert request_verdict(API, replace(ASKED, **change)) == Decision(allow=True, rule="https://a.com:443")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"method": "POST"}, "method_not_allowed"),
+        ({"method": "get"}, "method_not_allowed"),
+        ({"method": "OPTIONS"}, "method_not_allowed"),
+        ({"method": "VERSION-CONTROL"}, "method_not_allowed"),
+        ({"path": "/"}, "path_not_allowed"),
+        ({"path": "/user/"}, "path_not_allowed"),
+        ({"path": "/users"}, "path_not_allowed"),
+        ({"path": "/repos/acme"}, "path_not_allowed"),
+        ({"path": "/repos/acme-evil/x"}, "path_not_allowed"),
+        ({"path": "/x?/repos/acme/"}, "path_not_allowed"),
+        ({"path": "/repos/%61cme/x"}, "path_not_allowed"),
+        ({"path": "/repos/acme/../evil"}, "path_ambiguous"),
+        ({"path": "/repos/acme/..%2fevil"}, "path_ambiguous"),
+        ({"path": "/repos/acme/x#y"}, "path_ambiguous"),
+        ({"path": "/repos/acme/\u00fc"}, "path_ambiguous"),
+        ({"path": "/repos/acme/\udcff"}, "path_ambiguous"),
+        ({"names": (b"X-Original-URL",)}, "path_ambiguous"),
+        ({"names": (b"X-HTTP-Method-Override",)}, "method_override"),
+        ({"path": "/user?_method=DELETE"}, "method_override"),
+        ({"method": "TRACE"}, "method_refused"),
+        ({"path": "*"}, "target_form_refused"),
+    ],
+)
+def test_refuses_methods_and_paths_that_a_rule_does_not_name(change: dict[str, Any], reason: str) -> None:
+    decision = request_verdict(API, replace(ASKED, **change))
+    assert (decision.allow, decision.reason) == (False, reason)
+    assert decision.rule == ("" if reason in {"method_refused", "target_form_refused"} else "https://a.com:443")
+
+
+@pytest.mark.parametrize(("wishes", "reason"), [({"methods": METHODS}, ""), ({"paths": ["/*"]}, ""), ({}, "allowed")])
+def test_refuses_what_is_unclear_wherever_methods_or_paths_are_limited(wishes: dict[str, Any], reason: str) -> None:
+    unclear = (
+        ({"path": "/a/../b"}, "path_ambiguous"),
+        ({"path": "/@scope%2fname"}, "path_ambiguous"),
+        ({"names": (b"X-Rewrite-URL",)}, "path_ambiguous"),
+        ({"names": (b"X_HTTP_Method",)}, "method_override"),
+        ({"path": "/?_method=PUT"}, "method_override"),
+    )
+    for change, expected in unclear:
+        decision = request_verdict(limited(**wishes), replace(GOOD, **change))
+        assert (decision.allow, decision.reason) == ((True, "") if reason else (False, expected))
+
+
+def test_limits_one_port_of_a_host_and_not_the_other() -> None:
+    plain = replace(PLAIN, method="DELETE", path="/a/../b")
+    assert request_verdict(API, plain).allow
+    assert request_verdict(API, replace(ASKED, method="DELETE")).reason == "method_not_allowed"
+
+
+def test_an_exact_rule_stands_in_the_place_of_a_wildcard_of_the_same_port() -> None:
+    wild = {"host": "*.w.com", "port": 443, "methods": ["GET"]}
+    policy = compile_policy(
+        bottle="p/a", launch="l", allow=[wild, {"host": "x.w.com", "port": 443, "methods": ["PUT"]}]
+    )
+    asked = replace(GOOD, host="x.w.com", sni="x.w.com", hosts=("x.w.com",), connect=("x.w.com", 443))
+    assert request_verdict(policy, asked) == Decision(False, "https://x.w.com:443", "method_not_allowed")
+    assert request_verdict(policy, replace(asked, method="PUT")).allow
+    other = replace(GOOD, host="y.w.com", sni="y.w.com", hosts=("y.w.com",), connect=("y.w.com", 443))
+    assert request_verdict(policy, other) == Decision(True, "https://*.w.com:443", "")
+
+
+def test_opens_no_new_way_for_a_rule_whose_tls_stays_closed() -> None:
+    policy = limited(bypass_tls=True)
+    assert policy.rules[1].bypass_tls
+    for connect, sni in ((("a.com", 443), "a.com"), (("a.com", 443), "b.com"), (("a.com", 443), None), (None, "a.com")):
+        assert tls_verdict(policy, connect, sni) == tls_verdict(limited(), connect, sni)
+    for host, port in (("a.com", 443), ("a.com", 22), ("b.com", 443)):
+        for tls in (True, False):
+            assert connect_verdict(policy, host, port, tls_to_proxy=tls) == connect_verdict(
+                limited(), host, port, tls_to_proxy=tls
+            )
+    assert request_verdict(policy, GOOD) == request_verdict(limited(), GOOD)
+
+
+@given(
+    method=st.sampled_from([*METHODS, "get", "TRACE"]),
+    target=st.sampled_from(["/user", "/user?_method=x", "/repos/acme/x", "/a/../user", "x", "/\x00", "/other"]),
+)
+def test_answers_about_a_request_as_it_would_decide(method: str, target: str) -> None:
+    rule = API.rules[1]
+    decision = request_verdict(API, replace(GOOD, method=method, path=target))
+    asked = asked_verdict(rule, method, target)
+    assert (asked.allow, asked.reason) == (decision.allow, decision.reason)
+    assert asked.rule == rule.name
+
+
+def test_answers_nothing_about_requests_of_raw_tcp() -> None:
+    assert asked_verdict(Rule("g.com", 22, "ssh-tcp"), "GET", "/").reason == "protocol_not_allowed"

@@ -109,8 +109,8 @@ def test_warns_of_a_secret_too_short_to_be_looked_for() -> None:
     found = resolve_env(reach(PIN={"from": "${PIN}", "secret": True}), {"PIN": "é" * 5})
     assert found.warnings == (short_secret_warning("PIN"),)
     assert found.warnings[0] == (
-        "the secret `PIN` is shorter than 12 bytes: it is kept out of records, but too short ever to be looked for "
-        "in requests (this release looks for none)"
+        "the secret `PIN` is shorter than 12 bytes: it is kept out of records, but too short to be looked for "
+        "in requests"
     )
     assert resolve_env(reach(PIN={"from": "${PIN}", "secret": True}), {"PIN": "é" * 6}).warnings == ()
 

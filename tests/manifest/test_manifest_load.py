@@ -63,15 +63,8 @@ def test_refuses_one_wrong_thing_with_one_message(tmp_path: Path, case: dict[str
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("methods", ["GET"]),
-        ("paths", ["/x"]),
-        ("scan", "warn"),
-        ("scan", "off"),
         ("bypass_tls", True),
-        ("inject", {"header": "X-Key", "value": "${K}"}),
-        ("credentials", "agent"),
         ("websocket", True),
-        ("methods", []),
     ],
 )
 def test_refuses_rule_keys_that_are_not_enforced_yet(tmp_path: Path, key: str, value: Any) -> None:
@@ -84,8 +77,52 @@ def test_refuses_rule_keys_that_are_not_enforced_yet(tmp_path: Path, key: str, v
     ]
 
 
+@pytest.mark.parametrize(
+    ("keys", "scan", "credentials", "injected"),
+    [
+        ({}, None, None, 0),
+        ({"scan": "block", "credentials": "none"}, "block", "none", 0),
+        ({"scan": "warn", "credentials": "agent"}, "warn", "agent", 0),
+        ({"scan": "off", "inject": {"header": "X-Key", "value": "${K}"}}, "off", None, 1),
+    ],
+)
+def test_keeps_scan_credentials_and_inject_as_they_are_written(
+    tmp_path: Path, keys: dict[str, Any], scan: str | None, credentials: str | None, injected: int
+) -> None:
+    loaded = load(tmp_path, changed("bottles/dev/egress/allow/0", {"host": "a.b", **keys}))
+    (found,) = loaded.manifest.bottles["dev"].egress.allow
+    assert (found.scan, found.credentials, len(found.inject or ())) == (scan, credentials, injected)
+
+
+def test_keeps_methods_and_paths_as_they_are_written(tmp_path: Path) -> None:
+    rule = {"host": "a.b", "methods": ["POST", "GET"], "paths": ["/repos/acme/*", "/"]}
+    (found,) = load(tmp_path, changed("bottles/dev/egress/allow/0", rule)).manifest.bottles["dev"].egress.allow
+    assert (found.methods, found.paths) == (("POST", "GET"), ("/repos/acme/*", "/"))
+
+
+def test_names_the_line_of_the_second_rule_for_one_host_and_port(tmp_path: Path) -> None:
+    text = """\
+version: 1
+bottles:
+  dev:
+    egress:
+      allow:
+        - a.b
+        - c.d
+        - host: A.b
+          methods: [GET]
+agents: {one: {bottle: dev}}
+"""
+    assert problems(tmp_path, text) == [
+        (
+            "m.yaml:8 bottles/dev/egress/allow/2: `a.b:443` is allowed twice, here and at `allow/0`. "
+            "Keep one rule for each host and port"
+        )
+    ]
+
+
 def test_accepts_defaults_of_keys_that_are_not_enforced_yet(tmp_path: Path) -> None:
-    rule = {"host": "a.b", "scan": "block", "bypass_tls": False, "websocket": False}
+    rule = {"host": "a.b", "bypass_tls": False, "websocket": False}
     manifest = load(tmp_path, changed("bottles/dev/egress/allow/0", rule)).manifest
     assert manifest.bottles["dev"].egress.allow == (Rule(host="a.b"),)
 

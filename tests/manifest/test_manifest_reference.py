@@ -60,7 +60,7 @@ def test_ships_a_reference_that_holds_every_key() -> None:
 def test_ships_a_reference_that_comments_out_only_planned_keys() -> None:
     lines = (ROOT / "manifests/reference.yaml").read_text().splitlines()
     commented = {match[1] for line in lines if (match := re.match(r" +# (\w+):.*planned", line))}
-    assert commented == set(PLANNED_RULE_KEYS) - {"scan"}
+    assert commented == set(PLANNED_RULE_KEYS)
 
 
 def test_ships_a_hello_that_this_host_can_launch(tmp_path: Path) -> None:

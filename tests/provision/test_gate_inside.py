@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -21,14 +22,16 @@ from provision_bench import LAUNCH, Bench, RecordedSteps, Sidecars, start_sideca
 
 pytestmark = pytest.mark.engine
 
-ALLOW = [["allowed.test", 443], ["*.wild.test", 443], ["plain.test", 80]]
+API = {"host": "api.test", "port": 443, "methods": ["PUT"], "paths": ["/repos/acme/*"]}
+ALLOW = [["allowed.test", 443], ["*.wild.test", 443], ["plain.test", 80], API]
 SSH = [["git.test", 22]]
 # public-looking addresses of nobody (RFC 5737): verdicts look at them, nothing is sent
-HOSTS = dict.fromkeys(("allowed.test", "plain.test", "git.test", "bottle-selftest.wild.test"), "203.0.113.5")
+NAMES = ("allowed.test", "plain.test", "git.test", "bottle-selftest.wild.test", "api.test")
+HOSTS = dict.fromkeys(NAMES, "203.0.113.5")
 POLICY = compile_policy(
     bottle="demo/test",
     launch=LAUNCH,
-    allow=[(str(h), int(p)) for h, p in ALLOW],  # type: ignore[call-overload]
+    allow=ALLOW,
     ssh=[("git.test", 22)],
     hosts=HOSTS,
 )
@@ -47,7 +50,7 @@ EVERY_TOOL = {
 }
 
 
-def plan(*, allow: list[list[object]] = ALLOW, intercepted: bool = True) -> BottlePlan:
+def plan(*, allow: Sequence[object] = ALLOW, intercepted: bool = True) -> BottlePlan:
     interceptor = PlannedObject(ROLE_INTERCEPTOR, "container", "x", "mitm_up", {}, runs=True)
     return BottlePlan(
         bottle="demo/test",
@@ -58,7 +61,7 @@ def plan(*, allow: list[list[object]] = ALLOW, intercepted: bool = True) -> Bott
         guard="builtin",
         guard_reason="",
         objects=(interceptor,) if intercepted else (),
-        policy={"allow": allow, "ssh": SSH, "hosts": HOSTS},
+        policy={"allow": list(allow), "ssh": SSH, "hosts": HOSTS},
         env={},
         secrets={},
         provision=(),
@@ -177,13 +180,15 @@ def test_passes_the_selftest_and_records_each_row(trusting: DockerBottle, steps:
         "allow rule allowed.test:443",
         "allow rule bottle-selftest.wild.test:443",
         "allow rule plain.test:80",
+        "allow rule api.test:443",
         "allow rule git.test:22",
     }
+    assert rows["allow rule api.test:443"]["target"] == "https://api.test:443 PUT /repos/acme/bottle-selftest"
     assert rows["host without a rule, HTTPS"]["got"] == "refused: status 403"
     assert rows["host without a rule, HTTP"]["got"] == "refused: status 403"
     assert rows["the guard"]["got"].startswith("unreachable")
     assert rows["a name, by the bottle's resolver"]["got"].startswith("no address")
-    assert len(rows) == 15
+    assert len(rows) == 16
     assert all(row["ok"] and set(row) == {"probe", "target", "expected", "got", "ok", "ms"} for row in rows.values())
 
 
@@ -191,6 +196,12 @@ def test_fails_an_allow_rule_that_the_sidecars_do_not_know(trusting: DockerBottl
     with pytest.raises(GateError, match=r"1 of 12 probes failed: allow rule other\.test:443 .*expected allow, deny"):
         run_selftest(trusting, plan(allow=[["other.test", 443]]), {}, steps)
     assert steps.done[0][1]["selftest"][0]["ok"] is False
+
+
+def test_fails_a_rule_that_the_sidecars_hold_to_less(trusting: DockerBottle, steps: RecordedSteps) -> None:
+    wider = {**API, "methods": ["GET", "PUT"]}
+    with pytest.raises(GateError, match=r"allow rule api\.test:443 .* GET /repos/acme/.*expected allow, deny"):
+        run_selftest(trusting, plan(allow=[wider]), {}, steps)
 
 
 def test_fails_a_direct_path_that_is_open(trusting: DockerBottle, sidecars: Sidecars, steps: RecordedSteps) -> None:

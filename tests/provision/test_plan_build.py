@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bottle_fsm.egress.policy import Rule
+from bottle_fsm.egress.rule import Rule, rule_of_entry
 from bottle_fsm.errors import DefinitionError, ValidationError
 from bottle_fsm.manifest.model import Manifest
 from bottle_fsm.manifest.spec import BottleSpec, specs
@@ -50,18 +50,65 @@ def test_skips_everything_that_is_not_asked_for_with_a_reason(tmp_path: Path) ->
         ("ssh", False, True),
         ("git", False, True),
     ]
-    assert found.policy == {"allow": [["example.org", 443]], "ssh": [], "hosts": {}}
+    allow = [{"host": "example.org", "port": 443}]
+    assert found.policy == {"allow": allow, "ssh": [], "hosts": {}, "model_host": ""}
     assert found.warnings == ()
 
 
 def test_allows_the_providers_own_hosts_and_says_so(tmp_path: Path) -> None:
     found = parts(tmp_path, spec(tmp_path, agent={"provider": "claude", "prompt": "Be good."}))
-    assert ["api.anthropic.com", 443] in found.policy["allow"]
+    assert found.policy["allow"] == [
+        {"host": "api.anthropic.com", "port": 443, "scan": "off", "credentials": "injected"},
+        {"host": "example.org", "port": 443},
+        {"host": "platform.claude.com", "port": 443, "credentials": "injected"},
+    ]
     assert found.env["DISABLE_AUTOUPDATER"] == "1"
     assert found.provision[0].inputs == {"target": "/home/agent/.claude/CLAUDE.md", "text": "Be good."}
     assert found.warnings == (
         "allowed without being asked for, as provider claude needs it: api.anthropic.com, platform.claude.com",
     )
+
+
+def test_lets_a_rule_of_the_manifest_take_the_place_of_the_providers_own_in_what_it_says(
+    tmp_path: Path,
+) -> None:
+    own = {"host": "api.anthropic.com", "methods": ["POST"]}
+    other = {"host": "platform.claude.com", "port": 8443}
+    made = spec(tmp_path, agent={"provider": "claude"}, reach={"egress": {"allow": [own, other]}})
+    found = parts(tmp_path, made)
+    assert found.policy["allow"] == [
+        {"host": "api.anthropic.com", "port": 443, "methods": ["POST"], "scan": "off", "credentials": "injected"},
+        {"host": "platform.claude.com", "port": 443, "credentials": "injected"},
+        {"host": "platform.claude.com", "port": 8443},
+    ]
+    assert found.warnings == ("allowed without being asked for, as provider claude needs it: platform.claude.com",)
+    both = {"allow": ["api.anthropic.com", "platform.claude.com"]}
+    assert parts(tmp_path, spec(tmp_path, agent={"provider": "claude"}, reach={"egress": both})).warnings == ()
+
+
+def test_plans_rules_in_long_form_without_defaults_and_values(tmp_path: Path) -> None:
+    rules: list[Any] = [
+        {"host": "*.b.example", "port": 80, "scan": "block", "websocket": False, "credentials": "none"},
+        {
+            "host": "a.example",
+            "methods": ["DELETE", "GET", "GET"],
+            "paths": ["/z", "/a/*", "/z"],
+            "scan": "warn",
+            "inject": {"header": "X-Key", "value": "Bearer ${CANARY}"},
+            "credentials": "injected",
+            "websocket": True,
+        },
+        {"host": "c.example", "bypass_tls": True, "credentials": "agent"},
+    ]
+    found = parts(tmp_path, spec(tmp_path, reach={"egress": {"allow": rules}})).policy["allow"]
+    assert found == [
+        {"host": "*.b.example", "port": 80},
+        {"host": "a.example", "port": 443, "methods": ["GET", "DELETE"], "paths": ["/a/*", "/z"], "scan": "warn",
+         "inject": ["header X-Key"], "websocket": True},
+        {"host": "c.example", "port": 443, "bypass_tls": True, "credentials": "agent"},
+    ]  # fmt: skip
+    assert "CANARY" not in json.dumps(found)
+    assert [rule_of_entry(entry).credentials for entry in found] == ["none", "injected", "agent"]
 
 
 def test_lets_the_manifest_win_over_the_providers_variables(tmp_path: Path) -> None:
@@ -163,7 +210,7 @@ def test_asks_git_for_an_identity_without_a_workspace(tmp_path: Path) -> None:
 
 def test_refuses_rules_that_make_no_policy_with_their_place(tmp_path: Path) -> None:
     entry = {"host": "git.example.com", "user": "git", "identity_file": "~/.ssh/id", "known_host_key": KEY}
-    made = spec(tmp_path, reach={"egress": {"allow": ["git.example.com:22"]}, "ssh": [entry]})
+    made = spec(tmp_path, agent={"provider": "codex"}, reach={"ssh": [{**entry, "host": "chatgpt.com", "port": 443}]})
     with pytest.raises(ValidationError, match=r"bottles\.yaml bottles/dev/egress: .*both as https and as ssh-tcp"):
         parts(tmp_path, made)
 
@@ -189,6 +236,16 @@ def test_makes_one_policy_a_launch_from_one_plan(tmp_path: Path) -> None:
     assert policy.launch == "one"
     assert policy.rules == (Rule("example.org", 443, "https"), Rule("old.example", 80, "http"))
     assert policy.hosts == (("example.org", "10.0.0.1"),)
+
+
+def test_makes_the_policy_of_a_plan_that_an_older_launch_recorded() -> None:
+    recorded = {"allow": [["*.b.example", 443], ["plain.example", 80]], "ssh": [["git.example", 22]], "hosts": {}}
+    entries = [{"host": "*.b.example", "port": 443}, {"host": "plain.example", "port": 80}]
+    now = launch_policy({**recorded, "allow": entries}, bottle="demo/ada", launch="one")
+    assert launch_policy(recorded, bottle="demo/ada", launch="one") == now
+    assert now.rules == (
+        Rule("*.b.example", 443, "https"), Rule("git.example", 22, "ssh-tcp"), Rule("plain.example", 80, "http")
+    )  # fmt: skip
 
 
 NAMES = st.lists(st.from_regex(r"[a-z]{1,8}\.example", fullmatch=True), min_size=1, max_size=6, unique=True)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,13 +17,14 @@ from hypothesis import strategies as st
 from bottle_fsm.backend.base import PROVISION_ORDER
 from bottle_fsm.bottle import Bottle, ExecResult
 from bottle_fsm.errors import GateError, ProvisionError
+from bottle_fsm.naming import ROLE_INTERCEPTOR
 from bottle_fsm.places import CA_BUNDLE_PATH, CA_CERT_PATH, GATE_HOST
-from bottle_fsm.plan.bottle_plan import BottlePlan
+from bottle_fsm.plan.bottle_plan import BottlePlan, PlannedObject
 from bottle_fsm.provision import PROVISIONERS, ca
 from bottle_fsm.provision.environment import ADDITIVE, REPLACING, agent_environment, proxy_url
 from bottle_fsm.provision.gate_script import TOOL_MARK, TOOLS
 from bottle_fsm.provision.probe_scripts import _PYTHON, _SHELL
-from bottle_fsm.provision.selftest import Probe, _answers, judge, run_selftest
+from bottle_fsm.provision.selftest import Probe, _answers, judge, planned_probes, run_selftest
 from bottle_fsm.provision.ssh import _Key
 from bottle_fsm.provision.sshfiles import config_text, constraints, known_hosts_text
 from bottle_fsm.provision.sshkey import key_facts
@@ -250,6 +252,11 @@ def test_fails_a_probe_that_is_late_twice() -> None:
         ({"decision": "deny", "by": "guard", "findings": ["ssrf_private_address"]}, "deny"),
         ({"decision": "deny", "by": "guard", "findings": ["SSRF-x", "not_listed"]}, "deny"),
         ({"decision": "deny", "by": "guard", "findings": []}, "deny"),
+        (
+            {"host": "listed.example", "path": "/private/dns", "decision": "deny", "by": "guard", "findings": ["dns"]},
+            "unresolved: dns",
+        ),
+        ({"path": "/allow", "decision": "deny", "by": "interceptor", "reason": "path_not_allowed"}, "deny"),
     ],
 )
 def test_tells_a_name_without_an_address_from_a_refusal(
@@ -260,15 +267,82 @@ def test_tells_a_name_without_an_address_from_a_refusal(
     exec(_PYTHON, inside)
     opener = type("Opener", (), {"open": lambda *_, **__: io.StringIO(json.dumps(said))})
     inside["quiet"] = opener()
-    assert inside["verdict"]("name.example:443") == got
+    assert inside["verdict"]("host=name.example&port=443") == got
     # the same question to the shell's way: curl answers with the same body
     fake = tmp_path / "curl"
     fake.write_text(f"#!/bin/sh\ncat <<'END'\n{json.dumps(said)}\nEND\n")
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    done = subprocess.run(["sh", "-c", _SHELL, "sh", "1 verdict name.example:443"], capture_output=True, check=True)
+    done = subprocess.run(
+        ["sh", "-c", _SHELL, "sh", "1 verdict host=name.example&port=443"], capture_output=True, check=True
+    )
     expected = got.partition(":")[0]
     assert json.loads(done.stdout)["got"].partition(":")[0] == expected
+
+
+RULES = [
+    {"host": "api.example", "port": 443, "methods": ["PUT"], "paths": ["/a+b/*&c=d"]},
+    {"host": "*.wild.example", "port": 443},
+    ["plain.example", 80],
+]
+
+
+def test_asks_about_a_request_that_each_rule_allows() -> None:
+    interceptor = PlannedObject(ROLE_INTERCEPTOR, "container", "x", "mitm_up", {}, runs=True)
+    policy = {"allow": RULES, "ssh": [["git.example", 22]], "hosts": {}}
+    planned = planned_probes(replace(bare_plan(), objects=(interceptor,), policy=policy), {})
+    assert [(probe.name, probe.target, probe.question) for probe in planned if probe.kind == "verdict"] == [
+        (
+            "allow rule api.example:443",
+            "https://api.example:443 PUT /a+b/bottle-selftest&c=d",
+            "host=api.example&port=443&method=PUT&path=/a%2Bb/bottle-selftest%26c%3Dd",
+        ),
+        (
+            "allow rule bottle-selftest.wild.example:443",
+            "https://bottle-selftest.wild.example:443 GET /",
+            "host=bottle-selftest.wild.example&port=443&method=GET&path=/",
+        ),
+        (
+            "allow rule plain.example:80",
+            "http://plain.example:80 GET /",
+            "host=plain.example&port=80&method=GET&path=/",
+        ),
+        ("allow rule git.example:22", "git.example:22", "host=git.example&port=22"),
+        (
+            "verdict on a host without a rule",
+            "denied.bottle-fsm.internal:443",
+            "host=denied.bottle-fsm.internal&port=443",
+        ),
+    ]
+
+
+@pytest.mark.parametrize("python", [True, False])
+def test_both_scripts_ask_the_gate_the_question_as_it_was_made(
+    python: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    question = "host=api.example&port=443&method=PUT&path=/a%2Bb/bottle-selftest%26c%3Dd"
+    asked: list[str] = []
+    if python:
+        monkeypatch.setattr("sys.argv", ["probe"])
+        inside: dict[str, Any] = {}
+        exec(_PYTHON, inside)
+
+        def opened(_: object, url: str, **__: object) -> io.StringIO:
+            asked.append(url)
+            return io.StringIO('{"decision": "allow"}')
+
+        inside["quiet"] = type("Opener", (), {"open": opened})()
+        assert inside["verdict"](question) == "allow"
+    else:
+        fake = tmp_path / "curl"
+        fake.write_text('#!/bin/sh\nfor last; do :; done\necho "$last" > "${0%/*}/asked"\necho \'"decision": "allow"\'')
+        fake.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        argument = f"1 verdict {question}"
+        done = subprocess.run(["sh", "-c", _SHELL, "sh", argument], capture_output=True, check=True)
+        assert json.loads(done.stdout)["got"] == "allow"
+        asked.append((tmp_path / "asked").read_text().strip())
+    assert asked == [f"https://gate.bottle-fsm.internal/verdict?{question}"]
 
 
 # --- ssh ---

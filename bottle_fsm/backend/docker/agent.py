@@ -6,11 +6,11 @@ Not its duty: trust, prompt, skills and the like; provisioning brings them throu
 from __future__ import annotations
 
 import hashlib
-import shlex
 from typing import Any, Final
 
 from bottle_fsm import naming
 from bottle_fsm.archive import Member
+from bottle_fsm.backend import delivery
 from bottle_fsm.backend.docker.bottle import DockerBottle
 from bottle_fsm.backend.docker.containers import Container
 from bottle_fsm.backend.docker.plan import AgentPlan, image_fact
@@ -65,12 +65,9 @@ class AgentContainer(Container):
         """Bring the agent's secret variables to its tmpfs: a restart has emptied it."""
         door = DockerBottle(work.engine, container_id, name=self.plan(work).name)
         door.settle()
-        names = sorted(work.plan.secrets)
-        if not names:
-            return
-        lines = "".join(f"export {name}={shlex.quote(work.steps.secret(name).reveal())}\n" for name in names)
+        lines, names = delivery.for_agent(work.plan, work.steps)
         with work.steps.act(f"deliver secrets to {self.ROLE}", cause="they live on tmpfs only", role=self.ROLE) as step:
-            door.copy_in(lines.encode(), AGENT_ENV_FILE, mode=0o600)
+            door.copy_in(lines, AGENT_ENV_FILE, mode=0o600)
             step.evidence("names", names)
 
     def stop(self, ground: Ground) -> None:

@@ -26,7 +26,7 @@ from bottle_fsm.resources import PACKAGE, data_path
 ImageName = Literal["agent", "sidecar"]
 LABEL_BASE: Final = "bottle-fsm.image-base"
 BUILD_TIMEOUT: Final = 900.0
-_SIDECAR_MODULES: Final = ("__init__.py", "places.py")
+_SIDECAR_MODULES: Final = ("__init__.py", "hostname.py", "pathglob.py", "places.py")
 _PROXY_VARIABLES: Final = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 _LAST_LINES: Final = 15
 _RECIPE: Final = "1"  # goes up when this code makes another image of the same files

@@ -9,6 +9,7 @@ from typing import Final
 
 from bottle_fsm import naming
 from bottle_fsm.archive import Member
+from bottle_fsm.backend import delivery
 from bottle_fsm.backend.docker.archive_files import read_members
 from bottle_fsm.backend.docker.bottle import DockerBottle
 from bottle_fsm.backend.docker.containers import Container
@@ -54,9 +55,9 @@ class MitmProxy(Container):
     def deliver(self, work: Work, container_id: str) -> None:
         """Bring its tokens to its tmpfs; until they are there it refuses everything."""
         plan = self.plan(work)
+        content = delivery.for_interceptor(work.plan, work.steps)
         with work.steps.act(f"deliver secrets to {self.ROLE}", cause="they live on tmpfs only", role=self.ROLE):
             door = DockerBottle(work.engine, container_id, name=plan.name, users={"agent": plan.user, "root": "0:0"})
-            content = egress_files.interceptor_secrets(work.steps.token("scan"), work.steps.token("proxy"))
             door.copy_in(content, egress_files.INTERCEPTOR_SECRETS, mode=0o600)
 
     def check_guard(self, work: Work, container_id: str) -> None:

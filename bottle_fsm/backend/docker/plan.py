@@ -68,7 +68,7 @@ class ContainerPlan:
         tmpfs: path → mount options. sysctls, dns, dns_opt, extra_hosts: as the engine takes them.
         memory, cpus, pids: limits. runtime: empty for the engine's default.
         hardening: what else holds it (`hardening.hardening_json`).
-        files: digests of what is copied in before the start, by what it is.
+        files: digests of what is copied in before the start or delivered after it, by what it is.
         networks: roles of the networks it joins, the first one when it is created.
         health: a command inside that succeeds when it is ready; empty for none.
     """

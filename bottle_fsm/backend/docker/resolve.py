@@ -115,6 +115,7 @@ def resolve(spec: BottleSpec, host: Host, engine: Engine) -> DockerBottlePlan:
         policy=given.common.policy,
         env=given.common.env,
         secrets=given.common.secrets,
+        injections=given.common.injections,
         provision=given.common.provision,
         warnings=given.common.warnings,
         isolation=_isolation(agent),
@@ -190,7 +191,7 @@ def _interceptor(given: Resolution) -> MitmproxyProxyPlan:
     authorities = tuple(_read_authority(given, path) for path in given.reach.egress.upstream_ca)
     parts = _sidecar(given, naming.ROLE_INTERCEPTOR, SIDECAR_USER)
     return MitmproxyProxyPlan(
-        **parts,
+        **{**parts, "files": {**parts["files"], "delivered": given.common.delivered}},
         image=image_tag("sidecar", arch=given.engine.arch),
         ours="sidecar",
         entrypoint=_TINI,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import ClassVar, Final
 
 from bottle_fsm import naming
+from bottle_fsm.backend import delivery
 from bottle_fsm.backend.base import PROVISION_ORDER, BottleBackend
 from bottle_fsm.backend.fake.bottle import FakeBottle
 from bottle_fsm.backend.fake.hands import Hands
@@ -60,7 +61,7 @@ class FakeBackend(BottleBackend):
         reach = spec.reach
         inputs: dict[str, Json] = {
             naming.ROLE_GUARD: {"policy": common.policy},
-            naming.ROLE_INTERCEPTOR: {"policy": common.policy},
+            naming.ROLE_INTERCEPTOR: {"policy": common.policy, "delivered": common.delivered},
             naming.ROLE_AGENT: {"image": reach.image if reach else "", "env": dict(common.env)},
         }
         objects = tuple(
@@ -91,6 +92,7 @@ class FakeBackend(BottleBackend):
             policy=common.policy,
             env=common.env,
             secrets=common.secrets,
+            injections=common.injections,
             provision=common.provision,
             warnings=common.warnings,
             isolation=("none: this backend simulates an engine and starts nothing",),
@@ -117,6 +119,7 @@ class FakeBackend(BottleBackend):
         hands = Hands(world=self.world, launch=launch, steps=steps)
         hands.check(naming.ROLE_GUARD)
         hands.bring(plan, (naming.ROLE_INTERCEPTOR,))
+        delivery.for_interceptor(plan, steps)  # a value that is not to be had now stops this launch as it would any
         if steps.facts.get(FACT_CA) == self._ca(launch):
             return
         with steps.act("record the CA", cause="the interceptor runs", role=naming.ROLE_INTERCEPTOR) as step:
@@ -159,7 +162,7 @@ class FakeBackend(BottleBackend):
         if not ok:
             raise GateError("the agent is on another network than the inside one", place=launch.bottle)
 
-    def drift(self, plan: BottlePlan, launch: Launch) -> str:
+    def drift(self, plan: BottlePlan, launch: Launch) -> str:  # noqa: ARG002 - the hook's signature
         """Compare recorded CA, the interceptor's, and the one that the agent trusts; and whether secrets are there."""
         if any(one(self.world, launch, role) is None for role in (naming.ROLE_INTERCEPTOR, naming.ROLE_AGENT)):
             return "a container is gone"
@@ -169,7 +172,7 @@ class FakeBackend(BottleBackend):
             wrong.append("the interceptor has another CA than the recorded one")
         elif self._trusted(launch) != recorded:
             wrong.append("the agent does not trust the bottle's CA")
-        if plan.secrets and not self._has_secrets(launch):
+        if not self._has_secrets(launch):
             wrong.append("the agent's secrets are not delivered")
         return "; ".join(wrong)
 
@@ -240,11 +243,7 @@ class FakeBackend(BottleBackend):
 
     def _deliver(self, plan: BottlePlan, launch: Launch, steps: Steps) -> None:
         """Leave a file with the names of the secrets where their values would be: the world is a file on this host."""
-        names = sorted(plan.secrets)
-        if not names:
-            return
-        for name in names:
-            steps.secret(name)  # one that is not available now stops this launch as it would a real one
+        _, names = delivery.for_agent(plan, steps)  # a value that is not to be had now stops this launch, too
         role = naming.ROLE_AGENT
         with steps.act(f"deliver secrets to {role}", cause="they live on tmpfs only", role=role) as step:
             self.bottle(launch).copy_in("".join(f"{n}\n" for n in names).encode(), AGENT_ENV_FILE, mode=0o600)

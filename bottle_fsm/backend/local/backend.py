@@ -5,12 +5,12 @@ Not its duty: how a directory or a sandbox is made; each has its own module.
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Mapping
 from typing import ClassVar
 
 from bottle_fsm import naming
+from bottle_fsm.backend import delivery
 from bottle_fsm.backend.base import BottleBackend
 from bottle_fsm.backend.local import identity
 from bottle_fsm.backend.local.build import Builder
@@ -87,8 +87,8 @@ class LocalBackend(BottleBackend):
         found = hands.bring(naming.ROLE_INTERCEPTOR)
         role = naming.ROLE_INTERCEPTOR
         if hands.health(role).get("status") != "ok":
+            content = delivery.for_interceptor(plan, steps)
             with steps.act(f"deliver secrets to {role}", cause="they live on tmpfs only", role=role):
-                content = egress_files.interceptor_secrets(steps.token("scan"), steps.token("proxy"))
                 self._deliver(hands, role, content, egress_files.INTERCEPTOR_SECRETS)
         hands.ready(role)
         if hands.health(role).get("guard") != "ok":
@@ -102,13 +102,12 @@ class LocalBackend(BottleBackend):
             hands.check(role)
         found = hands.bring(naming.ROLE_AGENT)
         doubt(steps)
-        names = sorted(plan.secrets)
-        if not names or handle(found).exec(["test", "-r", AGENT_ENV_FILE]).code == 0:
+        if handle(found).exec(["test", "-r", AGENT_ENV_FILE]).code == 0:
             return
-        lines = "".join(f"export {name}={shlex.quote(steps.secret(name).reveal())}\n" for name in names)
+        lines, names = delivery.for_agent(plan, steps)
         role = naming.ROLE_AGENT
         with steps.act(f"deliver secrets to {role}", cause="they live on tmpfs only", role=role) as step:
-            self._deliver(hands, role, lines.encode(), AGENT_ENV_FILE)
+            self._deliver(hands, role, lines, AGENT_ENV_FILE)
             step.evidence("names", names)
 
     def provision_ca(self, plan: BottlePlan, launch: Launch, steps: Steps) -> None:  # noqa: ARG002 - the hook's signature

@@ -62,7 +62,7 @@ def resolve(spec: BottleSpec, host: Host) -> LocalBottlePlan:
         ),
         env={GUARD_URL_VARIABLE: f"http://{LOOPBACK}:{GUARD_PORT}"},
         limits=_SIDECAR_LIMITS,
-        files=policy,
+        files={**policy, "delivered": common.delivered},
     )
     agent = SandboxPlan(
         role=naming.ROLE_AGENT,
@@ -91,6 +91,7 @@ def resolve(spec: BottleSpec, host: Host) -> LocalBottlePlan:
         policy=common.policy,
         env=common.env,
         secrets=common.secrets,
+        injections=common.injections,
         provision=common.provision,
         warnings=(*common.warnings, *_warnings(reach)),
         isolation=_isolation(reach, agent),

@@ -69,8 +69,11 @@ def command(  # noqa: PLR0913 - the options of the verb
     app = app_of(context)
     manner = Manner(yes=yes, parallel=parallel, after_signal=AFTER_SIGNAL[on_failure])
     with reporting(app, "apply", enabled=as_json) as report:
-        specs = wanted(manifest, bottles, host("", app.directory), name=name, backend=backend)
+        meant = wanted(manifest, bottles, host("", app.directory), name=name, backend=backend)
+        specs = meant.specs
         with desk(app, report, [spec.bottle for spec in specs], yes=yes) as at:
+            for remark in dict.fromkeys(text for texts in meant.remarks.values() for text in texts):
+                at.displays.say(f"warning: {safe(remark)}")
             chosen = _backends(at, specs)
             work: dict[str, Work] = {}
             for spec in specs:

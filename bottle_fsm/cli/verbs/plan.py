@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -45,20 +46,19 @@ def command(  # noqa: PLR0913 - the options of the verb
     app = app_of(context)
     with reporting(app, "plan", enabled=as_json) as report:
         here = state_host(app.directory)
-        specs = wanted(manifest, bottles, here, name=name, backend=backend)
-        found = [foresee(app.directory, here, spec) for spec in specs]
+        meant = wanted(manifest, bottles, here, name=name, backend=backend)
+        found = [foresee(app.directory, here, spec) for spec in meant.specs]
         for one in found:
-            report.write(
-                {"type": "plan", "changes": one.changes, "notes": one.notes, **to_json(one.plan, one.operations)}
-            )
+            known = {"changes": one.changes, "notes": one.notes, "remarks": list(meant.remarks[one.plan.bottle])}
+            report.write({"type": "plan", **known, **to_json(one.plan, one.operations)})
         if not as_json:
-            click.echo("\n\n".join(_text(one) for one in found))
+            click.echo("\n\n".join(_text(one, meant.remarks[one.plan.bottle]) for one in found))
         changed = any(one.changes for one in found)
         code = _CHANGES if detailed_exitcode and changed else 0
         report.end("changes" if changed else "no_changes", code)
     return code
 
 
-def _text(one: Foresight) -> str:
-    text = render(one.plan, one.operations, headline=one.headline, provider_hosts=one.provider_hosts)
+def _text(one: Foresight, warnings: Sequence[str]) -> str:
+    text = render(one.plan, one.operations, headline=one.headline, provider_hosts=one.provider_hosts, warnings=warnings)
     return "\n".join([text, *(f"  note: {note}" for note in one.notes)])
