@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Final
 
 import pytest
+from hypothesis import settings
 
 pytest_plugins = ["crash_place", "engine_fixtures", "runner_bench"]
+
+# How long an example takes says more about what else this machine does than about the code.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a job in the background has it, and everything it starts
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SLOW_FIRST: Final = ("local_sandbox", "crash", "e2e", "contract", "engine", "docker_backend", "provision", "doctor")
 """Directories whose files take longest: begun first, they do not keep one worker busy when the others are done. The

@@ -212,7 +212,7 @@ def test_opens_no_tunnel_for_a_refused_or_self_answered_request(far: Far, path: 
 
 def test_keeps_each_decision_of_both_sidecars(far: Far, path: str) -> None:
     before = json.loads(far.bench.ok("status", GUEST, "--json", "--drift").out)["egress"]
-    assert far.curl(f"'{far.url(path)}?token=of-nobody'") == "200 200"
+    assert far.curl(f"'{far.url(path)}?word=of-nobody'") == "200 200"
     far.fails(far.url(path, "denied"))
     lines = [json.loads(line) for line in far.bench.ok("logs", GUEST, "--egress", "--tail", "5").out.splitlines()]
     allowed, refused = (line for line in lines if line["source"] == "interceptor" and line["event"] == "decision")

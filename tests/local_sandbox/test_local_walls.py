@@ -165,7 +165,7 @@ def test_has_loopback_and_no_other_interface(walls: Tenant) -> None:
 def test_hands_out_exactly_the_environment_of_the_plan(walls: Tenant) -> None:
     planned = json.loads((walls.directory("agent") / "object.json").read_bytes())["env"]
     names = set(walls.inside("env -0 | tr '\\0' '\\n' | cut -d= -f1").split())
-    assert names - {"BOTTLE_EXEC", "PWD", "TOKEN", "_", "SHLVL", "OLDPWD"} == set(planned)
+    assert names - {"BOTTLE_CANARY", "BOTTLE_EXEC", "PWD", "TOKEN", "_", "SHLVL", "OLDPWD"} == set(planned)
     assert walls.inside("printenv TOKEN") == SECRET
     assert SECRET not in json.dumps(planned)
 
