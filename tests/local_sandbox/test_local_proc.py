@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -154,6 +155,20 @@ def test_a_namespace_whose_number_was_given_to_another_is_gone(room: Room) -> No
             assert proc.is_alive(init)
         finally:
             proc.kill_namespace(init)
+
+
+def test_a_process_whose_number_a_thread_has_now_is_gone() -> None:
+    may_end = threading.Event()
+    thread = threading.Thread(target=may_end.wait)
+    thread.start()
+    assert thread.native_id is not None
+    try:
+        known = proc.identify(os.getpid())
+        assert known is not None
+        assert proc.kill(replace(known, pid=thread.native_id, start=known.start - 1), seconds=0.1)
+    finally:
+        may_end.set()
+        thread.join()
 
 
 def test_what_is_left_of_a_namespace_is_named(monkeypatch: pytest.MonkeyPatch, room: Room) -> None:

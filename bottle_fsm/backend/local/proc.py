@@ -6,6 +6,7 @@ Pids are used again, so none of these alone is enough. Not its duty: what a proc
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import signal
@@ -20,6 +21,8 @@ _PROC: Final = Path("/proc")
 _START_FIELD: Final = 19
 """Of /proc/PID/stat, counted after the command's name: field 22, the start in clock ticks since boot."""
 _STATE_FIELD: Final = 0
+_NO_PROCESS: Final = frozenset({errno.ESRCH, errno.ENOENT, errno.EINVAL})
+"""What the kernel says of a number that is no process's: of nobody, or, by its version, of a thread."""
 _KILL_SECONDS: Final = 10.0
 
 
@@ -82,8 +85,10 @@ def kill(known: Known, *, seconds: float = _KILL_SECONDS) -> bool:
         return True
     try:
         handle = os.pidfd_open(known.pid)
-    except ProcessLookupError:
-        return True
+    except OSError as error:
+        if error.errno in _NO_PROCESS:
+            return True
+        raise
     try:
         if not is_alive(known):  # looked at after the handle was taken: from here on the pid cannot become another's
             return True
